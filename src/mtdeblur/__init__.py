@@ -1,0 +1,27 @@
+"""mtdeblur: progressive image deblurring by the multi-temporal approach (Park et al., ECCV 2020).
+
+The public names load on first use, so that ``import mtdeblur`` and ``mtdeblur --help`` stay fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Deblurrer", "__version__", "create_network", "load"]
+
+if TYPE_CHECKING:
+    from mtdeblur.inference.deblurrer import Deblurrer, load
+    from mtdeblur.networks.registry import create_network
+
+_HOMES = {
+    "Deblurrer": "mtdeblur.inference.deblurrer",
+    "create_network": "mtdeblur.networks.registry",
+    "load": "mtdeblur.inference.deblurrer",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its home on first use (PEP 562)."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

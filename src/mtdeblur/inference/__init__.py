@@ -1,0 +1,1 @@
+"""Deblurring pictures: exact tiling, the Deblurrer, and whole folders at once."""

@@ -1,0 +1,1 @@
+"""Progressive networks: one contract, one file a network, and the loop that unrolls them."""

@@ -1,0 +1,95 @@
+"""What a progressive network is, and the facts that callers need to know about one.
+
+A progressive network carries out one iteration::
+
+    estimate, state = network(blurred, estimate, state)
+
+`blurred` (I0 in Eq. 3) and `estimate` are (B, 3, H, W) float tensors in [0, 1], of any height and width from 1
+pixel up. `state` is None at the first iteration, then whatever named tuple of tensors the network gave back (or
+None for a network that keeps no state). The output estimate is not clamped.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class RecurrentMaps(NamedTuple):
+    """Recurrent feature maps F1, F2 of Eq. (3): (B, C1, H1, W1) at the finer and (B, C2, H2, W2) at the coarser scale."""
+
+    f1: Tensor
+    f2: Tensor
+
+
+State = RecurrentMaps | None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Facts about a network that tiling, precision and evaluation build on.
+
+    Attributes:
+        multiple: the network works on heights and widths that are multiples of this; it pads others itself, by
+            repeating the last row and column, and crops its output.
+        halo: within one iteration an output pixel, or state value, depends on no input pixel further away than
+            this many pixels (Chebyshev distance); a multiple of `multiple`.
+        state_scales: for each map of the state, by how much smaller than the padded picture it is.
+        iterations: default number of iterations at test time.
+        precisions: dtypes it runs in without visible loss (torch names, "float32" first).
+        global_operation: what takes in the whole picture at once, such as pooling, or None; exact tiling
+            refuses a network that has one and gives this as the reason.
+    """
+
+    multiple: int
+    halo: int
+    state_scales: tuple[int, ...]
+    iterations: int = 6
+    precisions: tuple[str, ...] = ("float32", "bfloat16")
+    global_operation: str | None = None
+
+
+class ProgressiveNetwork(Protocol):
+    """Anything callable as one iteration, with its contract."""
+
+    @property
+    def contract(self) -> Contract:
+        """The network's facts."""
+        ...
+
+    def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """One iteration; see the module's text for shapes and ranges."""
+        ...
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until height and width are multiples of `multiple`.
+
+    Args:
+        image: (B, C, H, W), any range, H and W at least 1.
+        multiple: 1 or more.
+
+    Returns:
+        (B, C, H', W') with H' and W' the next multiples; `image` itself where nothing is missing.
+    """
+    down, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
+    if not (down or right):
+        return image
+    return nn.functional.pad(image, (0, right, 0, down), mode="replicate")
+
+
+def check_inputs(blurred: Tensor, estimate: Tensor) -> None:
+    """Refuse inputs that are not two (B, 3, H, W) float tensors of one shape.
+
+    Raises:
+        ValueError: naming the shapes or the dtype found.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return
+    if blurred.dim() != 4 or blurred.shape[1] != 3 or 0 in blurred.shape:
+        raise ValueError(f"blurred must be (B, 3, H, W) and not empty, not {tuple(blurred.shape)}")
+    if estimate.shape != blurred.shape:
+        raise ValueError(f"estimate {tuple(estimate.shape)} and blurred {tuple(blurred.shape)} differ in shape")
+    if not blurred.is_floating_point():
+        raise ValueError(f"blurred must be float in [0, 1], not {blurred.dtype}")
