@@ -1,0 +1,53 @@
+"""Every network by name: adding one is its file and one line here."""
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
+
+
+class Entry(NamedTuple):
+    """A network's class and the dataclass of its options."""
+
+    network: type[nn.Module]
+    config: type[Any]
+
+
+NETWORKS: dict[str, Entry] = {
+    "mtnaf": Entry(MTNAF, MTNAFConfig),
+}
+
+
+def create_network(name: str, **options: Any) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Args:
+        name: a key of `NETWORKS`.
+        **options: fields of the network's config dataclass.
+
+    Raises:
+        ValueError: if there is no such network, or it has no such option.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"there is no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
+    entry = NETWORKS[name]
+    try:
+        config = entry.config(**options)
+    except TypeError:
+        known = ", ".join(entry.config.__dataclass_fields__)
+        raise ValueError(f"network {name!r} takes the options {known}, not {', '.join(sorted(options))}") from None
+    return entry.network(config)
+
+
+def network_options(network: nn.Module) -> tuple[str, dict[str, Any]]:
+    """The name and options with which `create_network` builds a network of the same shape.
+
+    Raises:
+        ValueError: if the network is not a registered one.
+    """
+    for name, entry in NETWORKS.items():
+        if type(network) is entry.network:
+            return name, asdict(network.config)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    raise ValueError(f"{type(network).__name__} is not in the registry")
