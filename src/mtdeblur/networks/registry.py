@@ -33,11 +33,10 @@ def create_network(name: str, **options: Any) -> nn.Module:
     if name not in NETWORKS:
         raise ValueError(f"there is no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
     entry = NETWORKS[name]
-    try:
-        config = entry.config(**options)
-    except TypeError:
-        known = ", ".join(entry.config.__dataclass_fields__)
-        raise ValueError(f"network {name!r} takes the options {known}, not {', '.join(sorted(options))}") from None
+    known = sorted(entry.config.__dataclass_fields__)
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"network {name!r} takes the options {', '.join(known)}, not {', '.join(unknown)}")
+    config = entry.config(**options)
     return entry.network(config)
 
 
