@@ -6,7 +6,9 @@ A progressive network carries out one iteration::
 
 `blurred` (I0 in Eq. 3) and `estimate` are (B, 3, H, W) float tensors in [0, 1], of any height and width from
 1 pixel up. `state` is None at the first iteration, then whatever named tuple of tensors the network gave back
-(or None for a network that keeps no state). The output estimate is not clamped.
+(or None for a network that keeps no state). The output estimate is not clamped. A network computes in the
+dtype of its parameters, but the estimate keeps the images' own: with bfloat16 parameters and float32 images
+only the residual is rounded to bfloat16.
 """
 
 from dataclasses import dataclass

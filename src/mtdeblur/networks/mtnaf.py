@@ -117,7 +117,8 @@ class MTNAF(nn.Module):
         """
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
-        inputs = pad_to_multiple(torch.cat([blurred, estimate], dim=1), 8)  # (B, 6, H, W), Eq. (5)
+        inputs = pad_to_multiple(torch.cat([blurred, estimate], dim=1), 8)  # (B, 6, H, W)
+        inputs = inputs.to(self.head.weight.dtype)
         e1 = self.encoder1(self.head(functional.pixel_unshuffle(inputs, 2)))  # (B, c, H/2, W/2)
         x = self.down1(e1)  # (B, 2c, H/4, W/4)
         if self.fuse1 is not None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
+from mtdeblur.networks.mtrnn import MTRNN, MTRNNConfig
 
 
 class Entry(NamedTuple):
@@ -17,6 +18,7 @@ class Entry(NamedTuple):
 
 NETWORKS: dict[str, Entry] = {
     "mtnaf": Entry(MTNAF, MTNAFConfig),
+    "mtrnn": Entry(MTRNN, MTRNNConfig),
 }
 
 

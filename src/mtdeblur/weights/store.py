@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
 from mtdeblur.networks.registry import create_network, network_options
+from mtdeblur.weights.authors import load_authors
 
 FORMAT = "mtdeblur-1"
 
@@ -73,7 +74,8 @@ def load_network(source: str | Path) -> nn.Module:
     """Build the network that a weights file describes, with its weights.
 
     Args:
-        source: a file that `save_network` wrote.
+        source: a file that `save_network` wrote, or the authors' own checkpoint (`.pt` or `.pth`, see
+            `mtdeblur.weights.authors`).
 
     Returns:
         The network in evaluation mode, its weights float32, on the CPU.
@@ -82,6 +84,8 @@ def load_network(source: str | Path) -> nn.Module:
         UserError: if the file is missing, unreadable, damaged or not one of ours.
     """
     path = Path(source)
+    if path.suffix.lower() in (".pt", ".pth"):
+        return load_authors(path)
     header = read_header(path)
     try:
         network = create_network(header.network, **header.options)
