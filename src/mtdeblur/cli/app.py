@@ -34,23 +34,25 @@ def main() -> None:
         _stop(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has left; nor may the interpreter try to flush it when it ends.
+    except OSError as error:
+        # Standard output may be what failed; the interpreter shall not try to flush it again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        if isinstance(error, BrokenPipeError):  # whoever read the output has left
+            sys.exit(1)
+        _stop(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
     except Exception as error:
         # Typer's complaints about the command line share no public base class across its versions.
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
-        _stop(f"{describe()} (mtdeblur --help lists what there is)", 2)
+        _stop(f"{describe().rstrip('.')} (see mtdeblur --help)", 2)
     if code == INTERRUPTED:
         _stop("interrupted; what was not finished has not been written", INTERRUPTED)
     sys.exit(code or 0)
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    typer.echo(f"mtdeblur: {' '.join(message.split())}", err=True)
+    typer.echo(f"mtdeblur: {' '.join(message.splitlines())}", err=True)
     sys.exit(code)
 
 
@@ -69,6 +71,5 @@ def _start(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        raise typer.BadParameter(
-            "what shall be done? Give a command, such as: mtdeblur deblur photo.jpg -o out"
-        )
+        typer.echo(context.get_help())
+        raise typer.Exit(2)

@@ -73,9 +73,9 @@ def deblur(
 ) -> None:
     """Deblur photographs: JPEG, PNG, TIFF and WebP, 8 or 16 bit.
 
-    Each file keeps its name, format, depth, transparency, colour profile and EXIF,
-    and a folder its structure. What exists already is left alone without --overwrite.
-    A file that cannot be read is reported, the rest goes on, and the exit code is 1.
+    Each file keeps its name, format, depth, transparency, profile and EXIF.
+    A folder keeps its structure. What exists stays, unless --overwrite is given.
+    A file that cannot be read is reported, the rest goes on; exit code 1 tells.
     """
     from mtdeblur.cli.progress import show_progress
     from mtdeblur.inference.batch import deblur_files, plan

@@ -56,7 +56,7 @@ class _Lines(Observer):
         self._print(f"mtdeblur: {reason}")
 
     def _print(self, line: str) -> None:
-        self._console.print(" ".join(line.split()), markup=False, emoji=False)
+        self._console.print(" ".join(line.splitlines()), markup=False, emoji=False)
 
 
 class _Bars(_Lines):

@@ -104,7 +104,7 @@ def plan(
     existing = [path for path in outputs if os.path.lexists(path)]
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise UserError(f"{existing[0]} exists already{more}; choose another output or allow overwriting")
+        raise UserError(f"{existing[0]} exists already{more}; choose another output or --overwrite")
     for path in outputs:
         check_writable(path)
     return jobs
@@ -133,7 +133,9 @@ def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer
             if not _out_of_memory(error):
                 raise
             failures += 1
-            observer.failed(job, f"cannot deblur {job.source}: not enough memory; a smaller tile needs less")
+            observer.failed(
+                job, f"cannot deblur {job.source}: not enough memory; a smaller --tile needs less"
+            )
         else:
             observer.finished(job)
     return failures
