@@ -414,3 +414,35 @@ def test_list_pictures(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty has no pictures"):
         list_pictures(tmp_path / "empty")
+
+
+def test_padded_and_malformed_profiles(tmp_path: Path) -> None:
+    profile = srgb_profile()
+    for stored, kept in [(profile + b"\0\0\0", profile), (profile[:200], None), (b"nonsense", None)]:
+        write_picture(tmp_path / "a.png", Picture(smooth(9, 9), icc=stored))
+        with Image.open(tmp_path / "a.png") as image:
+            assert image.info.get("icc_profile") == kept
+
+
+def test_damaged_files_never_spill_or_break(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Bytes changed at random give a picture that can be written everywhere, or one line."""
+    random = np.random.default_rng(0)
+    refusals: list[str] = []
+    for container in CONTAINERS:
+        whole = tagged(tmp_path / f"whole.{container}").read_bytes()
+        path = tmp_path / f"a.{container}"
+        for attempt in range(20):
+            damaged = bytearray(whole)
+            for _ in range(3):
+                damaged[random.integers(len(whole) if attempt % 2 else 400)] = random.integers(256)
+            path.write_bytes(damaged)
+            try:
+                picture = read_picture(path)
+                upright = picture.with_pixels(picture.pixels).upright()
+                for target in CONTAINERS:
+                    if max(upright.pixels.shape) < 1000:
+                        write_picture(tmp_path / f"b.{target}", upright)
+            except UserError as error:
+                refusals.append(str(error))
+    assert all("a." in line and line.startswith("cannot read ") and "\n" not in line for line in refusals)
+    assert capfd.readouterr() == ("", "")
