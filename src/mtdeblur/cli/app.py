@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mtdeblur import __version__
-from mtdeblur.cli import deblur
+from mtdeblur.cli import deblur, pack, train
 from mtdeblur.errors import UserError
 
 INTERRUPTED = 130  # what shells expect of a program that was stopped by Ctrl-C
@@ -19,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("deblur")(deblur.deblur)
+app.command("train")(train.train)
+app.command("pack")(pack.pack)
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
             raise
         _stop(f"{describe().rstrip('.')} (see mtdeblur --help)", 2)
     if code == INTERRUPTED:
-        _stop("interrupted; what was not finished has not been written", INTERRUPTED)
+        _stop("interrupted; no file is left half-written", INTERRUPTED)
     sys.exit(code or 0)
 
 

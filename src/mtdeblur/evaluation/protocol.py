@@ -1,0 +1,106 @@
+"""The protocol: every estimate of every pair, measured by every named convention."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mtdeblur.errors import UserError
+from mtdeblur.evaluation.metrics import SMALLEST_SIDE, SSIM_CONVENTIONS, psnr, ssim
+from mtdeblur.evaluation.pairs import Pair
+
+Pixels = NDArray[Any]
+"""(H, W, 3), uint8 or uint16."""
+Reader = Callable[[Path], Pixels]
+Progress = Callable[[Pixels], Iterable[Pixels]]
+"""From a blurred picture to the estimate of every iteration, of the same shape and dtype."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one picture, or on average, after one iteration.
+
+    Attributes:
+        iteration: 1 and up; 0 is the blurred picture itself.
+        psnr: dB, see `metrics.PSNR_CONVENTION`.
+        ssim: by name of the convention, see `metrics.SSIM_CONVENTIONS`.
+        images: how many pictures went in.
+    """
+
+    iteration: int
+    psnr: float
+    ssim: dict[str, float]
+    images: int = 1
+
+
+@dataclass(frozen=True)
+class PairFigures:
+    """Figures of one pair: the blurred picture's own, then each iteration's."""
+
+    name: str
+    iterations: tuple[Figures, ...]
+
+
+def evaluate(pairs: Iterable[Pair], progress: Progress, read: Reader) -> Iterator[PairFigures]:
+    """Measure pair after pair.
+
+    Args:
+        pairs: what to measure.
+        progress: the method under test.
+        read: reads a picture file.
+
+    Yields:
+        One pair's figures, as soon as they are there.
+
+    Raises:
+        UserError: if the pictures of a pair differ in size or are too small for SSIM; and what `read` raises.
+    """
+    for pair in pairs:
+        blurred, sharp = read(pair.blur), read(pair.sharp)
+        _check_sizes(pair, blurred, sharp)
+        figures = [_measure(0, blurred, sharp)]
+        for iteration, estimate in enumerate(progress(blurred), 1):
+            figures.append(_measure(iteration, estimate, sharp))
+        yield PairFigures(pair.name, tuple(figures))
+
+
+def averages(pairs: Sequence[PairFigures]) -> tuple[Figures, ...]:
+    """Means over the pictures for each iteration: of the pictures' PSNR in dB, not of their squared errors.
+
+    Args:
+        pairs: figures of one or more pairs, all with the same number of iterations.
+
+    Raises:
+        ValueError: if there are none, or the numbers of iterations differ.
+    """
+    by_iteration = zip(*(pair.iterations for pair in pairs), strict=True)
+    means = tuple(_mean(figures) for figures in by_iteration)
+    if not means:
+        raise ValueError("there are no figures to average")
+    return means
+
+
+def _measure(iteration: int, estimate: Pixels, sharp: Pixels) -> Figures:
+    similarity = {name: ssim(estimate, sharp, name) for name in SSIM_CONVENTIONS}
+    return Figures(iteration, psnr(estimate, sharp), similarity)
+
+
+def _mean(figures: Sequence[Figures]) -> Figures:
+    similarity = {name: fmean(one.ssim[name] for one in figures) for name in figures[0].ssim}
+    return Figures(figures[0].iteration, fmean(one.psnr for one in figures), similarity, len(figures))
+
+
+def _check_sizes(pair: Pair, blurred: Pixels, sharp: Pixels) -> None:
+    (height, width), (sharp_height, sharp_width) = blurred.shape[:2], sharp.shape[:2]
+    if (height, width) != (sharp_height, sharp_width):
+        raise UserError(
+            f"the pictures of a pair differ in size: {pair.blur} is {width}x{height}, "
+            f"{pair.sharp} is {sharp_width}x{sharp_height}"
+        )
+    if min(height, width) < SMALLEST_SIDE:
+        raise UserError(
+            f"{pair.blur} is {width}x{height}: SSIM is defined from {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels up"
+        )

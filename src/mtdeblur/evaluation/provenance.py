@@ -1,0 +1,37 @@
+"""Where figures come from: the program's version and commit, and the device."""
+
+import subprocess
+from pathlib import Path
+
+import torch
+
+import mtdeblur
+
+
+def commit() -> str | None:
+    """The git commit of the program, with `-dirty` after it where files differ; None outside a checkout."""
+    package = Path(mtdeblur.__file__).parent
+    if (
+        _git(package, "ls-files", "--error-unmatch", "__init__.py") is None
+    ):  # installed in some other checkout
+        return None
+    return _git(package, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is called in reports, such as `cpu, 2 threads, AVX512` or `cuda, NVIDIA H100`."""
+    if device.type == "cuda":
+        return f"cuda, {torch.cuda.get_device_name(device)}"
+    if device.type == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return device.type
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()

@@ -1,0 +1,87 @@
+"""Temporal levels: TL n is the image that an exposure over n consecutive sharp frames gives, Eq. (1).
+
+Frames are (T, ..., H, W) float tensors of stored values in [0, 1], on any device: (T, 3, H, W) for one
+exposure, (T, B, 3, H, W) for a batch. Numpy arrays go through `torch.from_numpy`, which copies nothing.
+"""
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from mtdeblur.exposure.crf import CRF, IDENTITY
+
+
+def temporal_level(frames: Tensor, n: int, crf: CRF = IDENTITY, *, start: int | None = None) -> Tensor:
+    """TL n: g(mean of n frames), Eq. (1).
+
+    Args:
+        frames: (T, ..., H, W) in [0, 1], float.
+        n: number of frames; odd, unless `start` is given.
+        crf: camera response function g.
+        start: index of the first frame averaged, for averages that others made over any run of frames, even
+            counts as well. By default the run is centred on the mid-frame T // 2, and T must be odd.
+
+    Returns:
+        (..., H, W) in [0, 1], dtype and device of the frames.
+
+    Raises:
+        ValueError: if the frames do not hold such a run, or are not floats.
+    """
+    if start is None:
+        return temporal_ladder(frames, (n,), crf)[n]
+    _check_frames(frames)
+    if n < 1 or start < 0 or start + n > len(frames):
+        raise ValueError(f"{len(frames)} frames hold no run of {n} from frame {start}")
+    total = torch.zeros_like(frames[0], dtype=_sum_dtype(frames))
+    for frame in frames[start : start + n]:
+        total += crf.decode(frame.to(total))
+    return crf.encode(total / n).to(frames)
+
+
+def temporal_ladder(
+    frames: Tensor, levels: Collection[int] | None = None, crf: CRF = IDENTITY
+) -> dict[int, Tensor]:
+    """Levels of one exposure, all around its mid-frame: TL(n - 2) drops the first and the last frame of TL n.
+
+    One running sum serves all levels, and each frame is linearised once.
+
+    Args:
+        frames: (T, ..., H, W) in [0, 1], float, T odd; the mid-frame is T // 2.
+        levels: which levels, odd, from 1 to T; by default all.
+        crf: camera response function g.
+
+    Returns:
+        Level to image (..., H, W) in [0, 1], levels increasing. TL1 is the mid-frame itself, unchanged.
+
+    Raises:
+        ValueError: if T or a level is even, a level is out of range, or the frames are not floats.
+    """
+    _check_frames(frames)
+    if len(frames) % 2 == 0:
+        raise ValueError(f"{len(frames)} frames have no mid-frame; give an odd number")
+    wanted = set(range(1, len(frames) + 1, 2) if levels is None else levels)
+    for n in wanted:
+        if n < 1 or n % 2 == 0 or n > len(frames):
+            raise ValueError(f"a level of {len(frames)} frames is an odd number up to {len(frames)}, not {n}")
+    middle = len(frames) // 2
+    ladder: dict[int, Tensor] = {}
+    total = torch.zeros_like(frames[0], dtype=_sum_dtype(frames))
+    for n in range(1, max(wanted, default=0) + 1, 2):
+        for index in sorted({middle - n // 2, middle + n // 2}):
+            total += crf.decode(frames[index].to(total))
+        if n in wanted:
+            ladder[n] = frames[middle].clone() if n == 1 else crf.encode(total / n).to(frames)
+    return ladder
+
+
+def _check_frames(frames: Tensor) -> None:
+    if frames.dim() < 3 or 0 in frames.shape:
+        raise ValueError(f"frames must be (T, ..., H, W) and not empty, not {tuple(frames.shape)}")
+    if not frames.is_floating_point():
+        raise ValueError(f"frames must be float in [0, 1], not {frames.dtype}")
+
+
+def _sum_dtype(frames: Tensor) -> torch.dtype:
+    """Half precision is summed in single precision."""
+    return torch.promote_types(frames.dtype, torch.float32)
