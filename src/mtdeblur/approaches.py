@@ -74,7 +74,9 @@ def multi_temporal(
     if step < 2 or step % 2:
         raise ValueError(f"the temporal step is an even number from 2 up, not {step}")
     if extra < 0 or maximum < 1 or (iterations is not None and iterations < 1):
-        raise ValueError("a plan needs at least 1 iteration and cannot repeat its final goal fewer than 0 times")
+        raise ValueError(
+            "a plan needs at least 1 iteration and cannot repeat its final goal fewer than 0 times"
+        )
     levels = [*range(level - step, 1, -step), 1]
     wanted = len(levels) + extra if iterations is None else iterations
     levels += [1] * (wanted - len(levels))

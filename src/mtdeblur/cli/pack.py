@@ -7,7 +7,9 @@ import typer
 
 
 def pack(
-    photos: Annotated[list[Path] | None, typer.Argument(help="Sharp photographs, or folders of them.")] = None,
+    photos: Annotated[
+        list[Path] | None, typer.Argument(help="Sharp photographs, or folders of them.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The archive.")] = Path("pack.zip"),
     clips: Annotated[
         list[Path] | None, typer.Option("--clip", help="Video, or folder of frames, of a high-speed camera.")
@@ -15,7 +17,9 @@ def pack(
     pairs: Annotated[
         Path | None, typer.Option(help="Folder with blur/ and sharp/ to validate on; never trained on.")
     ] = None,
-    long_side: Annotated[int, typer.Option(min=64, help="Longer photographs are made this small, in pixels.")] = 900,
+    long_side: Annotated[
+        int, typer.Option(min=64, help="Longer photographs are made this small, in pixels.")
+    ] = 900,
     quality: Annotated[int, typer.Option(min=60, max=100, help="JPEG quality of what is stored.")] = 92,
     limit: Annotated[
         float | None, typer.Option(min=0.001, help="Largest size in MB; the quality falls until it fits.")

@@ -9,15 +9,19 @@ import typer
 def train(
     config: Annotated[Path, typer.Argument(help="Configuration of the run (YAML).")],
     run: Annotated[
-        Path | None, typer.Option("--run", help="Folder of the run; runs/NAME of the configuration by default.")
+        Path | None,
+        typer.Option("--run", help="Folder of the run; runs/NAME of the configuration by default."),
     ] = None,
     pack: Annotated[
         Path | None, typer.Option(help="Training pack, in place of the configuration's data.")
     ] = None,
     photos: Annotated[
-        list[Path] | None, typer.Option(help="Folder of sharp photographs, in place of the configuration's data.")
+        list[Path] | None,
+        typer.Option(help="Folder of sharp photographs, in place of the configuration's data."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped, if it has begun.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run stopped, if it has begun.")
+    ] = False,
     max_minutes: Annotated[
         float | None, typer.Option(min=0.01, help="End cleanly, ready to resume, after so many minutes.")
     ] = None,

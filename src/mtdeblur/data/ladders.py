@@ -110,12 +110,18 @@ class LadderStream:
         wanted = [n for n in self._ladders if n <= level]
         for index, place in enumerate(self.places):
             rng = self._rng(number, place)
-            order = np.random.default_rng((self.seed, round_, place, step // self.pool)).permutation(self.pool)
+            order = np.random.default_rng((self.seed, round_, place, step // self.pool)).permutation(
+                self.pool
+            )
             top, left = rng.integers(self.size - self.patch + 1, size=2)
-            crop = torch.stack([
-                self._ladders[n][order[step % self.pool], index, :, top : top + self.patch, left : left + self.patch]
-                for n in wanted
-            ])
+            crop = torch.stack(
+                [
+                    self._ladders[n][
+                        order[step % self.pool], index, :, top : top + self.patch, left : left + self.patch
+                    ]
+                    for n in wanted
+                ]
+            )
             crop = crop.flip(-1) if rng.integers(2) else crop
             images.append(torch.rot90(crop, int(rng.integers(4)), (-2, -1)))
         stacked = torch.stack(images).float().div(255)
@@ -168,10 +174,12 @@ class LadderStream:
         start = int(rng.integers(len(clip) - FRAMES + 1))
         height, width = clip[start].shape[:2]
         top, left = (int(rng.integers(length - self.size + 1)) for length in (height, width))
-        return torch.stack([
-            _to_tensor(clip[index][top : top + self.size, left : left + self.size])
-            for index in range(start, start + FRAMES)
-        ])
+        return torch.stack(
+            [
+                _to_tensor(clip[index][top : top + self.size, left : left + self.size])
+                for index in range(start, start + FRAMES)
+            ]
+        )
 
 
 class _Cache(Sequence[Pixels]):
@@ -212,7 +220,9 @@ class ValidationSet(NamedTuple):
     pairs: list[tuple[Tensor, Tensor]]
 
 
-def validation_sets(pack: Pack, levels: Sequence[int], *, size: int = 256, limit: int = 12) -> Iterator[ValidationSet]:
+def validation_sets(
+    pack: Pack, levels: Sequence[int], *, size: int = 256, limit: int = 12
+) -> Iterator[ValidationSet]:
     """The pack's held-out photographs as simulated exposures, and its held-out pairs.
 
     The exposures are the same whatever the training's settings: default motion, no noise, gamma 2.2, levels
@@ -233,6 +243,8 @@ def validation_sets(pack: Pack, levels: Sequence[int], *, size: int = 256, limit
         simulated.append((ladder[level], ladder[1]))
     if simulated:
         yield ValidationSet("simulated", simulated)
-    real = [tuple(_to_tensor(decode(side))[None].float().div(255) for side in pair) for pair in pack.valid_pairs]
+    real = [
+        tuple(_to_tensor(decode(side))[None].float().div(255) for side in pair) for pair in pack.valid_pairs
+    ]
     if real:
         yield ValidationSet("pairs", [(blurred, sharp) for blurred, sharp in real])

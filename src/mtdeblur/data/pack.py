@@ -56,7 +56,9 @@ class Pack:
             raise UserError(f"{path}: the names in valid/pairs/blur and valid/pairs/sharp differ")
         self.valid_pairs = list(zip(blur, sharp, strict=True))
         if not self.photos and not self.clips:
-            raise UserError(f"{path} holds nothing in train/photos or train/clips; make a pack with 'mtdeblur pack'")
+            raise UserError(
+                f"{path} holds nothing in train/photos or train/clips; make a pack with 'mtdeblur pack'"
+            )
 
 
 class Entry(Protocol):

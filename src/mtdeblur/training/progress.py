@@ -60,7 +60,9 @@ class Progress(pl.Callback):
         batches = done - self.first
         rate = batches * pl_module.config.data.batch / since
         waited = (pl_module.waited - self.waited) / since
-        means = " ".join(f"{255 * value:.2f}" for value in (self.sums / self.counts)[self.counts > 0].tolist())
+        means = " ".join(
+            f"{255 * value:.2f}" for value in (self.sums / self.counts)[self.counts > 0].tolist()
+        )
         left = (self.total - done) * since / batches / 60
         text = f"{rate:.1f} patches/s, {100 * waited:.0f} % waiting for data, L1 x 255 per iteration: {means}"
         self.bar.update(self.task, completed=done, text=text)

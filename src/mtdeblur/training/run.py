@@ -58,7 +58,9 @@ def train(
     """
     checkpoint = folder / "last.ckpt"
     if checkpoint.exists() and not resume:
-        raise UserError(f"{folder} holds a run already; add --resume to go on with it, or name another folder")
+        raise UserError(
+            f"{folder} holds a run already; add --resume to go on with it, or name another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     torch.set_float32_matmul_precision("high")
@@ -203,13 +205,22 @@ class Keeper(Callback):
         self.stopped = True
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: IncrementalTemporalTraining,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Write a checkpoint when it is time, and end the run when its time is up."""
         now = time.monotonic()
         late = self.limit is not None and now - self.started >= 60 * self.limit
         stop = trainer.strategy.reduce_boolean_decision(self.stopped or late, all=False)
-        if stop or pl_module.finished or trainer.strategy.reduce_boolean_decision(now - self.saved >= 60 * self.every, all=False):
+        if (
+            stop
+            or pl_module.finished
+            or trainer.strategy.reduce_boolean_decision(now - self.saved >= 60 * self.every, all=False)
+        ):
             self._save(trainer, pl_module)
         if stop:
             trainer.should_stop = True
