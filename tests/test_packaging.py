@@ -72,7 +72,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
 
 @pytest.mark.slow
 def test_the_wheel_deblurs_in_an_environment_of_its_own(wheel, tmp_path):
-    # To spare the downloads, the environment borrows the dependencies installed here by a path file. That lends
+    # To spare downloads, the environment borrows the dependencies installed here by a path file. That lends
     # no mtdeblur: a folder named in a path file comes after the environment's own, and path files within it,
     # such as that of an editable install, are not read.
     folder = tmp_path / "environment"
