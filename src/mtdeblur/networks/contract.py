@@ -4,9 +4,11 @@ A progressive network carries out one iteration::
 
     estimate, state = network(blurred, estimate, state)
 
-`blurred` (I0 in Eq. 3) and `estimate` are (B, 3, H, W) float tensors in [0, 1], of any height and width from 1
-pixel up. `state` is None at the first iteration, then whatever named tuple of tensors the network gave back (or
-None for a network that keeps no state). The output estimate is not clamped.
+`blurred` (I0 in Eq. 3) and `estimate` are (B, 3, H, W) float tensors in [0, 1], of any height and width from
+1 pixel up. `state` is None at the first iteration, then whatever named tuple of tensors the network gave back
+(or None for a network that keeps no state). The output estimate is not clamped. A network computes in the
+dtype of its parameters, but the estimate keeps the images' own: with bfloat16 parameters and float32 images
+only the residual is rounded to bfloat16.
 """
 
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 
 
 class RecurrentMaps(NamedTuple):
-    """Recurrent feature maps F1, F2 of Eq. (3): (B, C1, H1, W1) at the finer and (B, C2, H2, W2) at the coarser scale."""
+    """Recurrent feature maps of Eq. (3): F1 (B, C1, H1, W1) at the finer scale, F2 (B, C2, H2, W2) below."""
 
     f1: Tensor
     f2: Tensor
@@ -31,10 +33,10 @@ class Contract:
     """Facts about a network that tiling, precision and evaluation build on.
 
     Attributes:
-        multiple: the network works on heights and widths that are multiples of this; it pads others itself, by
-            repeating the last row and column, and crops its output.
-        halo: within one iteration an output pixel, or state value, depends on no input pixel further away than
-            this many pixels (Chebyshev distance); a multiple of `multiple`.
+        multiple: the network works on heights and widths that are multiples of this; it pads others itself,
+            by repeating the last row and column, and crops its output.
+        halo: within one iteration an output pixel, or state value, depends on no input pixel further away
+            than this many pixels (Chebyshev distance); a multiple of `multiple`.
         state_scales: for each map of the state, by how much smaller than the padded picture it is.
         iterations: default number of iterations at test time.
         precisions: dtypes it runs in without visible loss (torch names, "float32" first).
@@ -85,11 +87,13 @@ def check_inputs(blurred: Tensor, estimate: Tensor) -> None:
     Raises:
         ValueError: naming the shapes or the dtype found.
     """
-    if torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch.jit.is_tracing() or torch.compiler.is_compiling():  # pyright: ignore[reportPrivateImportUsage]
         return
     if blurred.dim() != 4 or blurred.shape[1] != 3 or 0 in blurred.shape:
         raise ValueError(f"blurred must be (B, 3, H, W) and not empty, not {tuple(blurred.shape)}")
     if estimate.shape != blurred.shape:
-        raise ValueError(f"estimate {tuple(estimate.shape)} and blurred {tuple(blurred.shape)} differ in shape")
+        raise ValueError(
+            f"estimate {tuple(estimate.shape)} and blurred {tuple(blurred.shape)} differ in shape"
+        )
     if not blurred.is_floating_point():
         raise ValueError(f"blurred must be float in [0, 1], not {blurred.dtype}")

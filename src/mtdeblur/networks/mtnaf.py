@@ -68,9 +68,9 @@ class GatedBlock(nn.Module):
 class MTNAF(nn.Module):
     """One iteration of the efficient cell, about a twelfth of MT-RNN's multiply-accumulates.
 
-    The recurrent feature maps are the decoders' outputs at 1/4 (F1) and 1/8 (F2) of the picture, fused into the
-    encoder by a 1x1 convolution as Eq. (4) has it; at the first iteration the encoder's own map stands in their
-    place. The output is the blurred image plus a residual that is zero before training.
+    The recurrent feature maps are the decoders' outputs at 1/4 (F1) and 1/8 (F2) of the picture, fused into
+    the encoder by a 1x1 convolution as Eq. (4) has it; at the first iteration the encoder's own map stands in
+    their place. The output is the blurred image plus a residual that is zero before training.
     """
 
     def __init__(self, config: MTNAFConfig | None = None) -> None:
@@ -96,7 +96,9 @@ class MTNAF(nn.Module):
     @property
     def contract(self) -> Contract:
         """Facts of this cell; the halo follows from its depth, see `_halo`."""
-        return Contract(multiple=8, halo=_halo(self.config), state_scales=(4, 8) if self.config.recurrent else ())
+        return Contract(
+            multiple=8, halo=_halo(self.config), state_scales=(4, 8) if self.config.recurrent else ()
+        )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration.
@@ -115,7 +117,8 @@ class MTNAF(nn.Module):
         """
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
-        inputs = pad_to_multiple(torch.cat([blurred, estimate], dim=1), 8)  # (B, 6, H, W), Eq. (5)
+        inputs = pad_to_multiple(torch.cat([blurred, estimate], dim=1), 8)  # (B, 6, H, W)
+        inputs = inputs.to(self.head.weight.dtype)
         e1 = self.encoder1(self.head(functional.pixel_unshuffle(inputs, 2)))  # (B, c, H/2, W/2)
         x = self.down1(e1)  # (B, 2c, H/4, W/4)
         if self.fuse1 is not None:

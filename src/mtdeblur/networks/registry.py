@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
+from mtdeblur.networks.mtrnn import MTRNN, MTRNNConfig
 
 
 class Entry(NamedTuple):
@@ -17,6 +18,7 @@ class Entry(NamedTuple):
 
 NETWORKS: dict[str, Entry] = {
     "mtnaf": Entry(MTNAF, MTNAFConfig),
+    "mtrnn": Entry(MTRNN, MTRNNConfig),
 }
 
 
@@ -33,11 +35,10 @@ def create_network(name: str, **options: Any) -> nn.Module:
     if name not in NETWORKS:
         raise ValueError(f"there is no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
     entry = NETWORKS[name]
-    try:
-        config = entry.config(**options)
-    except TypeError:
-        known = ", ".join(entry.config.__dataclass_fields__)
-        raise ValueError(f"network {name!r} takes the options {known}, not {', '.join(sorted(options))}") from None
+    known = sorted(entry.config.__dataclass_fields__)
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"network {name!r} takes the options {', '.join(known)}, not {', '.join(unknown)}")
+    config = entry.config(**options)
     return entry.network(config)
 
 

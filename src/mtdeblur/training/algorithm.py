@@ -1,0 +1,120 @@
+"""Incremental temporal training, Section 4.1 of the paper."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from mtdeblur.data.ladders import LadderBatch, ValidationSet
+from mtdeblur.evaluation.metrics import psnr
+from mtdeblur.networks.contract import RecurrentMaps, State
+from mtdeblur.networks.unroll import unroll
+from mtdeblur.training.config import OptimiserConfig, TrainingConfig
+
+
+class IncrementalTemporalTraining(pl.LightningModule):
+    """Trains a progressive network one iteration at a time.
+
+    Every iteration has its own L1 loss, backward pass and optimiser step; the estimate and the state that it
+    hands on are detached. So memory does not grow with the number of iterations.
+
+    Args:
+        network: what is trained.
+        config: of the run.
+        sets: what is validated on.
+    """
+
+    def __init__(self, network: nn.Module, config: TrainingConfig, sets: list[ValidationSet]) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self.config = config
+        self.sets = sets
+        self.batches_done = 0
+        self.minutes = 0.0
+        self.gains: list[dict[str, list[float]]] = []
+
+    def training_step(self, batch: LadderBatch, batch_idx: int) -> dict[str, Any]:
+        """Carry out the plan of goals of one batch, an optimiser step an iteration."""
+        optimiser = self.optimizers()
+        settings = self.config.optimiser
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(settings, batch.number)
+        draw = np.random.default_rng((self.config.seed, batch.number, 19))
+        fewest, most = self.config.approach.extra
+        plan = self.config.approach.plan(batch.level, int(draw.integers(fewest, most + 1)))
+        losses: list[Tensor] = []
+        estimate, state = batch.blurred, None
+        for goal in plan:
+            estimate, state = self.network(batch.blurred, estimate, state)
+            loss = nn.functional.l1_loss(estimate, batch.ladder[goal.level])
+            optimiser.zero_grad()
+            self.manual_backward(loss)
+            if settings.clip is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+            optimiser.step()
+            losses.append(loss.detach())
+            estimate, state = detach(estimate, state)
+        self.batches_done = batch.number + 1
+        return {"losses": torch.stack(losses)}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam or AdamW; the learning rate is set batch by batch."""
+        settings = self.config.optimiser
+        kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+        return kind(
+            self.network.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Measure the network on one validation set, iteration by iteration."""
+        chosen = self.sets[batch]
+        iterations = self.config.validation.iterations
+        totals = np.zeros(iterations + 1)
+        for blurred, sharp in chosen.pairs:
+            blurred, sharp = blurred.to(self.device), sharp.to(self.device)
+            images = [blurred, *unroll(self.network, blurred, iterations)]
+            totals += [psnr(image.float(), sharp) for image in images]
+        means = (totals / len(chosen.pairs)).tolist()
+        self.gains[-1][chosen.name] = [value - means[0] for value in means[1:]]
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a new row of gains."""
+        self.gains.append({})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what Lightning does not know: where in the data the run is, and its history."""
+        checkpoint["run"] = {"batches_done": self.batches_done, "minutes": self.minutes, "gains": self.gains}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up again."""
+        run = checkpoint["run"]
+        self.batches_done, self.minutes, self.gains = run["batches_done"], run["minutes"], run["gains"]
+
+
+def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
+    """Cut the graph between two iterations, so that each is trained independently (Section 4.1)."""
+    return estimate.detach(), None if state is None else RecurrentMaps(*(part.detach() for part in state))
+
+
+def learning_rate(settings: OptimiserConfig, batch: int) -> float:
+    """The learning rate of a batch: warm-up, then halved at intervals or along a cosine.
+
+    Args:
+        settings: of the optimiser.
+        batch: number of the batch, from 0.
+    """
+    rise = min(1.0, (batch + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule == "halve":
+        return settings.learning_rate * rise * 0.5 ** (batch // settings.halve_every)
+    done = max(0, batch - settings.warmup) / max(1, settings.batches - settings.warmup)
+    fall = (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return rise * (settings.final + (settings.learning_rate - settings.final) * fall)

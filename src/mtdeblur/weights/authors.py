@@ -1,0 +1,135 @@
+"""The parameter layout of the authors' released MT-RNN (`model_best.pt`), to and fro.
+
+Their program works on 0..255 and calls its modules `conv1_1` .. `conv6_4` and `img_prd`; two fixed 1x1
+convolutions, `sub_mean` and `add_mean`, shift the mean colour. `mtdeblur.networks.mtrnn.MTRNN` keeps its
+parameters on the same scale and the shift as a constant, so that the conversion only renames: it is exact,
+bit for bit, in both directions.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from mtdeblur.errors import UserError
+from mtdeblur.networks.mtrnn import GREY_LEVELS, MTRNN, RGB_MEAN, MTRNNConfig
+
+_SINGLE = {
+    "conv1_1.0": "head",
+    "conv2_1.0": "down1",
+    "conv2_c.0": "fuse1",
+    "conv3_1.0": "down2",
+    "conv3_c.0": "fuse2",
+    "conv5_1.0": "up2",
+    "conv5_c.0": "merge2",
+    "conv6_1.0": "up1",
+    "conv6_c.0": "merge1",
+    "img_prd.0": "tail",
+}
+_STACKS = {  # their residual blocks conv1_2, conv1_3, conv1_4 are encoder1.0, .1, .2
+    "encoder1": ("conv1", 2),
+    "encoder2": ("conv2", 2),
+    "encoder3": ("conv3", 2),
+    "decoder3": ("conv4", 1),
+    "decoder2": ("conv5", 2),
+    "decoder1": ("conv6", 2),
+}
+_MODULES = _SINGLE | {
+    f"{theirs}_{first + block}.stem.{layer}": f"{ours}.{block}.conv{1 + layer // 2}"
+    for ours, (theirs, first) in _STACKS.items()
+    for block in range(3)
+    for layer in (0, 2)
+}
+_SHIFTS = {"sub_mean": -1.0, "add_mean": 1.0}
+_THEIRS = {ours: theirs for theirs, ours in _MODULES.items()}
+
+
+def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a state dict of the authors' program to one of `MTRNN`.
+
+    Args:
+        state: theirs, with or without the `module.` that DataParallel puts before every name.
+
+    Returns:
+        The same tensors under our names; `sub_mean` and `add_mean` are checked and left out.
+
+    Raises:
+        ValueError: if a name is unknown, or the mean colour is not the released model's.
+    """
+    renamed: dict[str, Tensor] = {}
+    for full_name, value in state.items():
+        module, _, kind = full_name.removeprefix("module.").rpartition(".")
+        if module in _SHIFTS:
+            _check_shift(f"{module}.{kind}", value)
+        elif module in _MODULES:
+            renamed[f"{_MODULES[module]}.{kind}"] = value
+        else:
+            raise ValueError(f"{full_name} is no parameter of the authors' MT-RNN")
+    return renamed
+
+
+def to_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The reverse of `from_authors`, with the two mean shifts that their program expects.
+
+    Raises:
+        ValueError: if a name is no parameter of `MTRNN`.
+    """
+    names = [f"{shift}.{kind}" for shift in _SHIFTS for kind in ("weight", "bias")]
+    renamed = {name: _shift(name) for name in names}
+    for name, value in state.items():
+        module, _, kind = name.rpartition(".")
+        if module not in _THEIRS:
+            raise ValueError(f"{name} is no parameter of MT-RNN")
+        renamed[f"{_THEIRS[module]}.{kind}"] = value
+    return renamed
+
+
+def load_authors(path: str | Path) -> MTRNN:
+    """Read a checkpoint of the authors' program.
+
+    Args:
+        path: a file that `torch.save` wrote, holding their state dict; nothing else in it is unpickled.
+
+    Returns:
+        The network, float32, in evaluation mode, on the CPU; without recurrent maps if the file has none.
+
+    Raises:
+        UserError: if the file is missing, damaged or of another program.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no weights file {path}")
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(loaded, Mapping):
+            raise ValueError(f"it holds a {type(loaded).__name__}, not a state dict")
+        state = from_authors(cast("Mapping[str, Tensor]", loaded))
+        head = state["head.weight"]  # (width, 6, kernel, kernel)
+        config = MTRNNConfig(width=head.shape[0], kernel=head.shape[-1], recurrent="fuse1.weight" in state)
+        network = MTRNN(config)
+        network.load_state_dict(state)
+    except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        raise _unreadable(path, str(error)) from None
+    except UnpicklingError:
+        raise _unreadable(path, "it is no PyTorch state dict, or holds more than tensors") from None
+    return network.float().eval()
+
+
+def _shift(name: str) -> Tensor:
+    module, _, kind = name.rpartition(".")
+    if kind == "weight":
+        return torch.eye(3).view(3, 3, 1, 1)
+    return _SHIFTS[module] * GREY_LEVELS * torch.tensor(RGB_MEAN)
+
+
+def _check_shift(name: str, value: Tensor) -> None:
+    expected = _shift(name)
+    if value.shape != expected.shape or not torch.allclose(value.to(expected), expected, rtol=1e-5):
+        raise ValueError(f"{name} does not shift by the mean colour {RGB_MEAN} of the released model")
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    return UserError(f"cannot load weights from {path}: {' '.join(reason.split())[:300]}")

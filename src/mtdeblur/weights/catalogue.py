@@ -1,0 +1,130 @@
+"""The catalogue of weights: `catalogue.json` describes every file that a name stands for.
+
+Adding weights is a file (or a hub address) and an entry there; nothing in the code names them.
+"""
+
+import hashlib
+import json
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mtdeblur.errors import UserError
+
+HERE = Path(__file__).parent
+FILES = HERE / "files"
+
+
+class HubFile(BaseModel):
+    """A file of a repository on the Hugging Face hub, at a fixed revision."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    file: str
+    revision: str
+
+
+class Measurement(BaseModel):
+    """One measured figure, in dB of PSNR over RGB, averaged over the pictures of a set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    iterations: int = Field(ge=1)
+    psnr: float
+    psnr_blurred: float
+
+
+class Weights(BaseModel):
+    """What the catalogue says about one set of weights.
+
+    Attributes:
+        file: the file's name inside the package, or None.
+        hub: where to download it from, or None; exactly one of the two is given.
+        sha256: of the file, in hexadecimal.
+        network: the registered network that it belongs to.
+        licence: of the weights, an SPDX identifier.
+        training_data: what it was trained on, one item a source.
+        quality: what was measured.
+        default: taken where no name is given; exactly one entry is.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str | None = None
+    hub: HubFile | None = None
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    network: str
+    licence: str
+    training_data: tuple[str, ...]
+    quality: tuple[Measurement, ...] = ()
+    default: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Weights":
+        if (self.file is None) == (self.hub is None):
+            raise ValueError("give either a file or a hub address")
+        return self
+
+
+@cache
+def catalogue() -> dict[str, Weights]:
+    """Every entry by its name.
+
+    Raises:
+        ValueError: if the catalogue is not well formed.
+    """
+    raw: dict[str, Any] = json.loads((HERE / "catalogue.json").read_text(encoding="utf-8"))
+    entries = {name: Weights.model_validate(entry) for name, entry in raw.items()}
+    if sum(entry.default for entry in entries.values()) != 1:
+        raise ValueError("exactly one entry of the catalogue is the default")
+    return entries
+
+
+def find_weights(source: str | Path | None = None) -> Path:
+    """The weights file that a name or a path stands for, downloaded first where the catalogue says so.
+
+    Args:
+        source: a name of the catalogue, the path of a file, or None for the default weights.
+
+    Raises:
+        UserError: if there is no such name or file, it cannot be downloaded, or it is not the file that the
+            catalogue describes.
+    """
+    entries = catalogue()
+    if source is None:
+        source = next(name for name, entry in entries.items() if entry.default)
+    if isinstance(source, str) and source in entries:
+        return _fetch(source, entries[source])
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise UserError(f"there are no weights {str(source)!r}: give a file, or one of {', '.join(entries)}")
+    return path
+
+
+def _fetch(name: str, entry: Weights) -> Path:
+    path = _download(name, entry.hub) if entry.hub else FILES / str(entry.file)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read the weights {name!r}: {error}") from None
+    if found != entry.sha256:
+        raise UserError(f"{path} is not the weights file {name!r}: its sha256 is {found}")
+    return path
+
+
+def _download(name: str, place: HubFile) -> Path:
+    try:
+        hub: Any = import_module("huggingface_hub")  # an optional package, wanted only here
+    except ImportError:
+        raise UserError(f"the weights {name!r} are downloaded with huggingface_hub: pip install it") from None
+    try:
+        return Path(hub.hf_hub_download(place.repo, place.file, revision=place.revision))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"cannot download the weights {name!r} from {place.repo}: {reason}") from None

@@ -1,0 +1,83 @@
+"""How far one iteration sees, by poison: NaN put into an input comes out wherever that input is looked at.
+
+Unlike a small perturbation, it never fades with distance, and in float64 every convolution is a plain sum.
+"""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtdeblur.networks.contract import RecurrentMaps
+from mtdeblur.networks.registry import create_network
+
+CASES = {
+    "mtrnn": ("mtrnn", {"width": 2}),
+    "mtrnn, kernel 5": ("mtrnn", {"width": 1, "kernel": 5}),
+    "mtnaf": ("mtnaf", {"width": 2}),
+    "mtnaf, uneven": ("mtnaf", {"width": 2, "blocks": (1, 0, 2, 3, 1)}),
+    "mtnaf, shallow": ("mtnaf", {"width": 2, "blocks": (0, 0, 0, 0, 0)}),
+}
+
+
+@pytest.fixture(params=CASES)
+def network(request) -> nn.Module:
+    name, options = CASES[request.param]
+    network = create_network(name, **options).double().eval()
+    for parameter in network.parameters():
+        nn.init.uniform_(parameter, 0.1, 0.2)
+    return network
+
+
+@torch.no_grad()
+def reach(network: nn.Module, mirrored: bool, upright: bool) -> int:
+    """The furthest that a poisoned pixel, or state value, shows to its right, over every alignment.
+
+    Mirrored and turned pictures give the other three directions. A state value counts as the square of pixels
+    that it stands for, and its distance as that between the nearest pixels: what cutting tiles needs.
+    """
+    contract = network.contract
+    scales = (1, 1, *contract.state_scales)
+    length = 2 * contract.halo + 4 * contract.multiple
+    furthest = 0
+    for which, scale in enumerate(scales):
+        for first in range(contract.halo, contract.halo + contract.multiple, scale):
+            inputs = clean_inputs(network, contract.multiple, length)
+            inputs[which][..., : first // scale + 1] = torch.nan
+            last_poisoned = first + scale - 1
+            turned = [turn(x, mirrored, upright) for x in inputs]
+            estimate, state = network(*turned[:2], RecurrentMaps(*turned[2:]))
+            for output, output_scale in zip((estimate, *state), scales[1:], strict=True):
+                seen = turn(output, mirrored, upright).isnan().any(dim=1).any(dim=1)[0].nonzero()
+                furthest = max(furthest, int(seen.max()) * output_scale - last_poisoned)
+    return furthest
+
+
+def clean_inputs(network: nn.Module, height: int, width: int) -> list[Tensor]:
+    blurred = torch.rand(1, 3, height, width, dtype=torch.float64)
+    estimate, state = network(blurred, blurred)
+    return [blurred, estimate, *state]
+
+
+def turn(x: Tensor, mirrored: bool, upright: bool) -> Tensor:
+    """Its own inverse: mirror left and right, or swap height and width, or both at once."""
+    if upright:
+        x = x.transpose(-1, -2)
+        return x.flip(-1, -2) if mirrored else x
+    return x.flip(-1) if mirrored else x
+
+
+@pytest.mark.parametrize("upright", [False, True], ids=["across", "down"])
+@pytest.mark.parametrize("mirrored", [False, True], ids=["forwards", "backwards"])
+def test_nothing_is_seen_from_further_away_than_the_halo(network, mirrored, upright):
+    contract = network.contract
+    measured = reach(network, mirrored, upright)
+    assert measured <= contract.halo
+    assert contract.halo - measured < 2 * contract.multiple, "the halo is larger than it need be"
+    assert contract.halo % contract.multiple == 0
+    assert contract.global_operation is None
+
+
+def test_the_paper_s_network_sees_95_pixels():
+    network = create_network("mtrnn", width=1).double().eval()
+    assert max(reach(network, mirrored, False) for mirrored in (False, True)) == 95
+    assert network.contract.halo == 96

@@ -1,0 +1,214 @@
+"""What every network of the registry must be, checked over small ones of each kind and switch."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtdeblur.networks.contract import RecurrentMaps, pad_to_multiple
+from mtdeblur.networks.registry import NETWORKS, create_network, network_options
+from mtdeblur.networks.unroll import unroll
+
+SMALL = {
+    "mtnaf": ("mtnaf", {"width": 4, "blocks": (1, 2, 3, 1, 2)}),
+    "mtnaf without RFM": ("mtnaf", {"width": 4, "blocks": (1, 1, 1, 1, 1), "recurrent": False}),
+    "mtrnn": ("mtrnn", {"width": 4}),
+    "mtrnn without RFM": ("mtrnn", {"width": 4, "recurrent": False}),
+    "mtrnn, residual to the estimate": ("mtrnn", {"width": 4, "residual": "estimate"}),
+    "mtrnn, no residual": ("mtrnn", {"width": 4, "residual": "none"}),
+    "mtrnn, kernel 5": ("mtrnn", {"width": 2, "kernel": 5}),
+}
+
+
+@pytest.fixture(params=SMALL)
+def network(request) -> nn.Module:
+    """A small network whose every parameter is random, so that nothing hides behind a zero."""
+    return randomised(*SMALL[request.param])
+
+
+def randomised(name, options) -> nn.Module:
+    torch.manual_seed(7)
+    network = create_network(name, **options)
+    for parameter in network.parameters():
+        fan_in = parameter[0].numel() if parameter.dim() == 4 else 1
+        nn.init.normal_(parameter, std=0.5 / fan_in**0.5)
+    return network.eval()
+
+
+def test_every_registered_network_is_tested_here():
+    assert {name for name, _ in SMALL.values()} == set(NETWORKS)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (8, 8), (37, 21)])
+def test_any_size_from_one_pixel_up_comes_back_with_the_state_that_the_contract_names(network, size):
+    contract = network.contract
+    blurred = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        estimate, state = network(blurred, blurred)
+        second, state = network(blurred, estimate, state)
+    assert estimate.shape == second.shape == blurred.shape
+    assert torch.isfinite(second).all()
+    padded = pad_to_multiple(blurred, contract.multiple).shape[-2:]
+    assert [tuple(f.shape[-2:]) for f in state or ()] == [
+        (padded[0] // scale, padded[1] // scale) for scale in contract.state_scales
+    ]
+    assert isinstance(state, RecurrentMaps) == bool(contract.state_scales)
+
+
+def test_padding_repeats_the_last_row_and_column(network):
+    blurred, estimate = torch.rand(2, 1, 3, 13, 18).unbind()
+    multiple = network.contract.multiple
+    with torch.no_grad():
+        cropped, _ = network(blurred, estimate)
+        whole, _ = network(pad_to_multiple(blurred, multiple), pad_to_multiple(estimate, multiple))
+    torch.testing.assert_close(cropped, whole[..., :13, :18])
+
+
+def test_pad_to_multiple_repeats_edges_and_leaves_fitting_pictures_alone():
+    image = torch.arange(6.0).view(1, 1, 2, 3)
+    padded = pad_to_multiple(image, 4)
+    assert padded[0, 0].tolist() == [[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]
+    assert pad_to_multiple(padded, 4) is padded
+
+
+def test_a_batch_is_the_same_as_its_pictures_one_by_one(network):
+    blurred = torch.rand(3, 3, 9, 14, dtype=torch.float64)
+    network.double()
+    with torch.no_grad():
+        together = list(unroll(network, blurred, 3))
+        single = [
+            torch.cat(step) for step in zip(*(unroll(network, b[None], 3) for b in blurred), strict=True)
+        ]
+    for left, right in zip(together, single, strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-12)
+
+
+def test_every_parameter_gets_a_gradient_from_two_iterations(network):
+    blurred = torch.rand(1, 3, 16, 24)
+    estimate, state = network(blurred, blurred)
+    estimate, _ = network(blurred, estimate, state)
+    (estimate - torch.rand_like(blurred)).abs().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_the_same_input_gives_the_same_output(network):
+    blurred = torch.rand(1, 3, 20, 12)
+    with torch.no_grad():
+        first, second = list(unroll(network, blurred, 3)), list(unroll(network, blurred, 3))
+    for left, right in zip(first, second, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_nothing_is_hidden_in_the_network_between_iterations(network):
+    """Interrupting a picture for another one, or going on from a copied state, changes nothing."""
+    blurred, other = torch.rand(2, 1, 3, 16, 16).unbind()
+    with torch.no_grad():
+        *_, expected = unroll(network, blurred, 2)
+        estimate, state = network(blurred, blurred)
+        kept = None if state is None else RecurrentMaps(*(f.clone() for f in state))
+        list(unroll(network, other, 2))
+        resumed, _ = network(blurred, estimate.clone(), kept)
+    assert torch.equal(resumed, expected)
+
+
+def test_later_iterations_use_the_estimate_and_the_state(network):
+    blurred = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        estimate, state = network(blurred, blurred)
+        expected, _ = network(blurred, estimate, state)
+        assert not torch.equal(network(blurred, estimate + 0.1, state)[0], expected)
+        if state is not None:
+            assert not torch.equal(
+                network(blurred, estimate, RecurrentMaps(state.f1 + 0.1, state.f2))[0], expected
+            )
+            assert not torch.equal(
+                network(blurred, estimate, RecurrentMaps(state.f1, state.f2 + 0.1))[0], expected
+            )
+
+
+def test_options_rebuild_the_network(network):
+    name, options = network_options(network)
+    again = create_network(name, **options)
+    again.load_state_dict(network.state_dict())
+    assert again.config == network.config
+    blurred = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(blurred, blurred)[0], network(blurred, blurred)[0])
+
+
+@pytest.mark.parametrize("way", ["weights", "autocast"])
+def test_in_bfloat16_only_the_residual_is_rounded(network, way):
+    assert network.contract.precisions == ("float32", "bfloat16")
+    blurred = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        exact = list(unroll(network, blurred, 2))
+        if way == "weights":
+            rounded = list(unroll(network.to(torch.bfloat16), blurred, 2))
+        else:
+            with torch.autocast("cpu", torch.bfloat16):
+                rounded = list(unroll(network, blurred, 2))
+    for left, right in zip(exact, rounded, strict=True):
+        assert right.dtype == torch.float32
+        assert (left - right).abs().max() < 0.05 * (left - blurred).abs().max()
+
+
+@pytest.mark.parametrize(
+    ("blurred", "estimate", "message"),
+    [
+        (torch.zeros(3, 4, 4), torch.zeros(3, 4, 4), r"\(B, 3, H, W\)"),
+        (torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), r"\(B, 3, H, W\)"),
+        (torch.zeros(1, 3, 0, 4), torch.zeros(1, 3, 0, 4), "not empty"),
+        (torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 8), "differ in shape"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.zeros(1, 3, 4, 4, dtype=torch.uint8), "float"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_with_their_shape(network, blurred, estimate, message):
+    with pytest.raises(ValueError, match=message):
+        network(blurred, estimate)
+
+
+def test_unknown_names_and_options_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'unet'; there are mtnaf, mtrnn"):
+        create_network("unet")
+    with pytest.raises(ValueError, match=r"takes the options kernel, recurrent, residual, width, not depth"):
+        create_network("mtrnn", depth=3)
+    with pytest.raises(ValueError, match="not in the registry"):
+        network_options(nn.Identity())
+
+
+@pytest.mark.parametrize("options", [{"residual": "both"}, {"kernel": 4}, {"width": 0}])
+def test_options_outside_table_1_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        create_network("mtrnn", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "count"),
+    [
+        ("mtrnn", {}, 2_635_523),
+        ("mtrnn", {"recurrent": False}, 2_594_371),
+        ("mtnaf", {}, 1_088_428),
+    ],
+)
+def test_parameter_counts(name, options, count):
+    assert sum(p.numel() for p in create_network(name, **options).parameters() if p.requires_grad) == count
+
+
+MEAN_SHIFTS = 3 * 2 * 9  # the authors' 1x1 convolutions that shift the mean colour: subtractions here
+
+
+@pytest.mark.parametrize(("name", "flop_per_pixel"), [("mtrnn", 736_374 - MEAN_SHIFTS), ("mtnaf", 62_784)])
+def test_cost_of_one_iteration(name, flop_per_pixel):
+    network, blurred = create_network(name), torch.rand(1, 3, 32, 64)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(blurred, blurred)
+    assert counter.get_total_flops() == flop_per_pixel * 32 * 64
+
+
+def test_an_untrained_mtnaf_is_the_identity():
+    blurred = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        for estimate in unroll(create_network("mtnaf"), blurred, 3):
+            assert torch.equal(estimate, blurred)

@@ -1,0 +1,126 @@
+import json
+import os
+import stat
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mtdeblur.errors import UserError
+from mtdeblur.networks.registry import create_network
+from mtdeblur.weights.store import load_network, read_header, save_network
+
+OPTIONS = {"width": 8, "blocks": (1, 0, 1, 2, 0)}
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(3)
+    network = create_network("mtnaf", **OPTIONS)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+def test_a_network_comes_back_with_its_options_and_weights_in_evaluation_mode(network, tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_network(path, network, notes={"recipe": "none"}, dtype=torch.float32)
+    loaded = load_network(str(path))
+    assert loaded.config == network.config
+    assert not loaded.training
+    for (key, value), (other_key, other) in zip(
+        network.state_dict().items(), loaded.state_dict().items(), strict=True
+    ):
+        assert key == other_key
+        assert torch.equal(value, other)
+    assert read_header(path).notes == {"recipe": "none"}
+    assert read_header(path).network == "mtnaf"
+
+
+def test_weights_are_stored_as_float16_and_loaded_as_float32(network, tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_network(path, network)
+    assert {value.dtype for value in load_file(path).values()} == {torch.float16}
+    for value, loaded in zip(
+        network.state_dict().values(), load_network(path).state_dict().values(), strict=True
+    ):
+        assert loaded.dtype == torch.float32
+        assert torch.equal(value.half().float(), loaded)
+
+
+def test_a_weight_beyond_float16_is_refused_and_nothing_is_written(network, tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_network(path, network)
+    before = path.read_bytes()
+    with torch.no_grad():
+        network.head.bias[0] = 1e6
+    with pytest.raises(ValueError, match=r"head\.bias"):
+        save_network(path, network)
+    assert path.read_bytes() == before
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(network, tmp_path, monkeypatch):
+    path = tmp_path / "small.safetensors"
+    save_network(path, network)
+    before = path.read_bytes()
+
+    def fail(source, target):
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        save_network(path, network, notes={"a": "b"})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are posix's")
+def test_the_file_has_the_permissions_of_any_other_new_file(network, tmp_path):
+    save_network(tmp_path / "a", network)
+    (tmp_path / "b").touch()
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+def rewritten(path, tensors, **changes):
+    header = {
+        "format": "mtdeblur-1",
+        "network": "mtnaf",
+        "options": json.dumps(OPTIONS),
+        "notes": "{}",
+    } | changes
+    save_file(tensors, path, metadata={key: value for key, value in header.items() if value is not None})
+
+
+BROKEN = {
+    "missing": lambda path, good, tensors: None,
+    "empty": lambda path, good, tensors: path.write_bytes(b""),
+    "text": lambda path, good, tensors: path.write_text("not weights at all\n" * 9),
+    "truncated": lambda path, good, tensors: path.write_bytes(good[: len(good) // 2]),
+    "truncated header": lambda path, good, tensors: path.write_bytes(good[:20]),
+    "a folder": lambda path, good, tensors: path.mkdir(),
+    "no header": lambda path, good, tensors: save_file(tensors, path),
+    "another format": lambda path, good, tensors: rewritten(path, tensors, format="mtdeblur-99"),
+    "unknown network": lambda path, good, tensors: rewritten(path, tensors, network="unet"),
+    "unknown option": lambda path, good, tensors: rewritten(path, tensors, options='{"depth": 3}'),
+    "wrong option type": lambda path, good, tensors: rewritten(path, tensors, options='{"width": "wide"}'),
+    "options are no mapping": lambda path, good, tensors: rewritten(path, tensors, options="[1]"),
+    "options are no JSON": lambda path, good, tensors: rewritten(path, tensors, options="{"),
+    "too few blocks": lambda path, good, tensors: rewritten(path, tensors, options='{"blocks": [1]}'),
+    "no options": lambda path, good, tensors: rewritten(path, tensors, options=None),
+    "other shapes": lambda path, good, tensors: rewritten(path, tensors, options='{"width": 16}'),
+    "missing tensors": lambda path, good, tensors: rewritten(path, {"head.bias": tensors["head.bias"]}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_file_that_cannot_be_loaded_gets_one_line_that_names_it(what, network, tmp_path):
+    path = tmp_path / "small.safetensors"
+    save_network(path, network)
+    good, tensors = path.read_bytes(), load_file(path)
+    path.unlink()
+    BROKEN[what](path, good, tensors)
+    with pytest.raises(UserError) as caught:
+        load_network(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
