@@ -1,0 +1,124 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportAttributeAccessIssue=false, reportUnknownParameterType=false, reportArgumentType=false
+"""The one file that touches pyvips (untyped), imported on first use: encoded bytes to samples and back.
+
+libvips decodes and encodes all four formats in 8 and 16 bit with their colour profiles, converts CMYK through
+profiles, and its wheel brings its own libraries.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtdeblur.errors import UserError
+
+_FIELDS = {"icc": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_LAB = {"lab", "labq", "labs"}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "jpeg": {"Q": 95, "subsample_mode": "off", "optimize_coding": True},
+    "png": {"compression": 6, "filter": "all"},
+    "tiff": {"compression": "deflate", "predictor": "horizontal"},
+    "webp": {"Q": 95, "smart_subsample": True, "exact": True},
+}
+_BIGTIFF_FROM = 2**32 - 2**24  # bytes of samples that a classic TIFF file might not hold
+
+
+class Decoded(NamedTuple):
+    """A decoded file: (H, W, C) uint8 or uint16 samples, C from 1 (grey) to 4 (RGB and alpha), and the rest.
+
+    `blobs` has the keys "icc", "exif", "xmp", "iptc" where the file has them; `resolution` is in pixels a
+    millimetre; `pages` is the number of pictures in the file, of which this is the first.
+    """
+
+    samples: NDArray[Any]
+    blobs: dict[str, bytes]
+    resolution: tuple[float, float] | None
+    pages: int
+
+
+def decode(encoded: bytes, container: str) -> Decoded:
+    """Decode the first picture of a file; CMYK and Lab become RGB.
+
+    Args:
+        encoded: the whole file.
+        container: "jpeg", "png", "tiff" or "webp".
+
+    Raises:
+        UserError: with the reason alone, if the file is damaged, incomplete or of a kind that is not
+            supported.
+    """
+    import pyvips
+
+    load = getattr(pyvips.Image, f"{container}load_buffer")
+    try:
+        image = load(encoded, fail_on="error", access="sequential")
+        blobs = _blobs(image)
+        pages = image.get("n-pages") if "n-pages" in image.get_fields() else 1
+        image = _to_rgb(image)
+        blobs.pop("icc", None)
+        blobs.update({key: blob for key, blob in _blobs(image).items() if key == "icc"})
+        if image.format not in ("uchar", "ushort"):
+            raise UserError(f"its samples are of type {image.format}; only 8 and 16 bit pictures can be read")
+        if image.bands > 4:
+            raise UserError(f"it has {image.bands} channels; only grey, RGB and CMYK (and alpha) can be read")
+        samples = image.numpy().reshape(image.height, image.width, image.bands)
+    except pyvips.Error as error:
+        detail = str(error.detail or error.message).strip().splitlines()[0]
+        raise UserError(f"the {container.upper()} file is damaged or incomplete ({detail})") from error
+    resolution = None if (image.xres, image.yres) == (1.0, 1.0) else (image.xres, image.yres)
+    return Decoded(samples, blobs, resolution, pages)
+
+
+def encode(
+    samples: NDArray[Any],
+    container: str,
+    blobs: dict[str, bytes],
+    resolution: tuple[float, float] | None,
+    turn: int,
+) -> bytes:
+    """Encode a picture without EXIF (see `mtdeblur.media.containers`).
+
+    Args:
+        samples: (H, W, C) uint8 or uint16, C from 1 to 4.
+        container: "jpeg", "png", "tiff" or "webp".
+        blobs: any of "icc", "xmp", "iptc".
+        resolution: in pixels a millimetre.
+        turn: the orientation tag, which only TIFF has outside EXIF.
+
+    Raises:
+        UserError: with the reason alone, if libvips refuses, such as a picture too large for the format.
+    """
+    import pyvips
+
+    deep, coloured = samples.dtype == np.uint16, samples.shape[2] > 2
+    interpretation = ("rgb16" if coloured else "grey16") if deep else ("srgb" if coloured else "b-w")
+    options = dict(_OPTIONS[container])
+    if container == "tiff" and samples.nbytes > _BIGTIFF_FROM:
+        options["bigtiff"] = True
+    try:
+        image = pyvips.Image.new_from_array(np.ascontiguousarray(samples), interpretation=interpretation)
+        image = image.copy(xres=resolution[0], yres=resolution[1]) if resolution else image.copy()
+        for key, blob in blobs.items():
+            image.set_type(pyvips.GValue.blob_type, _FIELDS[key], blob)
+        if container == "tiff":
+            image.set_type(pyvips.GValue.gint_type, "orientation", turn)
+            image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
+        return getattr(image, f"{container}save_buffer")(keep="icc|xmp|iptc", **options)
+    except pyvips.Error as error:
+        raise UserError(str(error.detail or error.message).strip().splitlines()[0]) from error
+
+
+def _blobs(image: Any) -> dict[str, bytes]:
+    present = set(image.get_fields())
+    return {key: bytes(image.get(field)) for key, field in _FIELDS.items() if field in present}
+
+
+def _to_rgb(image: Any) -> Any:
+    """Convert CMYK (through its own profile, or a common one) and Lab to sRGB; leave grey and RGB alone."""
+    if image.interpretation == "cmyk":
+        options = {"embedded": True, "input_profile": "cmyk", "intent": "relative"}
+        return image.icc_transform("srgb", depth=16 if image.format == "ushort" else 8, **options)
+    if image.interpretation in _LAB:
+        return image.colourspace("rgb16" if image.format in ("ushort", "short") else "srgb")
+    return image
