@@ -1,11 +1,38 @@
-"""Where figures come from: the program's version and commit, and the device."""
+"""Where figures come from: weights, the program's version and commit, and the device."""
 
+import hashlib
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 import mtdeblur
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured, and on what; every figure of a report carries it.
+
+    Attributes:
+        dataset: the folder of pairs.
+        weights: name or path of the weights.
+        weights_sha256: of the weights file.
+        version: of the program.
+        commit: of the program, None outside a checkout.
+        device: such as `cpu, 2 threads, AVX512`.
+        precision: such as `float32`.
+        iterations: how many the network was run.
+    """
+
+    dataset: str
+    weights: str
+    weights_sha256: str
+    version: str
+    commit: str | None
+    device: str
+    precision: str
+    iterations: int
 
 
 def commit() -> str | None:
@@ -16,6 +43,12 @@ def commit() -> str | None:
     ):  # installed in some other checkout
         return None
     return _git(package, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def device_name(device: torch.device) -> str:
