@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from mtdeblur.cli import pack, train
 from mtdeblur.errors import UserError
 
 app = typer.Typer(
@@ -13,6 +14,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("train")(train.train)
+app.command("pack")(pack.pack)
 
 
 def main() -> None:

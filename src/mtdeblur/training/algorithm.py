@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from mtdeblur.data.ladders import LadderBatch, ValidationSet
@@ -35,6 +37,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.sets = sets
         self.batches_done = 0
         self.minutes = 0.0
+        self.waited = 0.0
         self.gains: list[dict[str, list[float]]] = []
 
     def training_step(self, batch: LadderBatch, batch_idx: int) -> dict[str, Any]:
@@ -59,6 +62,9 @@ class IncrementalTemporalTraining(pl.LightningModule):
             losses.append(loss.detach())
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
+        self.log("learning_rate", learning_rate(settings, batch.number))
+        for iteration, loss in enumerate(losses, 1):
+            self.log(f"loss/iteration{iteration}", loss)
         return {"losses": torch.stack(losses)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -82,9 +88,23 @@ class IncrementalTemporalTraining(pl.LightningModule):
         for blurred, sharp in chosen.pairs:
             blurred, sharp = blurred.to(self.device), sharp.to(self.device)
             images = [blurred, *unroll(self.network, blurred, iterations)]
-            totals += [psnr(image.float(), sharp) for image in images]
+            totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
         means = (totals / len(chosen.pairs)).tolist()
         self.gains[-1][chosen.name] = [value - means[0] for value in means[1:]]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the gains, and show the first picture of each set at every iteration."""
+        for name, gains in self.gains[-1].items():
+            for iteration, gain in enumerate(gains, 1):
+                self.log(f"gain/{name}/iteration{iteration}", gain, rank_zero_only=True)
+        logger = self.logger
+        if not isinstance(logger, TensorBoardLogger) or self.global_rank != 0:
+            return
+        for chosen in self.sets:
+            blurred = chosen.pairs[0][0][..., :256, :256].to(self.device)
+            images = [blurred, *unroll(self.network, blurred, self.config.validation.iterations)]
+            strip = torch.cat([image[0].float().clamp(0, 1) for image in images], dim=-1)
+            logger.experiment.add_image(f"iterations/{chosen.name}", strip, self.batches_done)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new row of gains."""
@@ -98,6 +118,12 @@ class IncrementalTemporalTraining(pl.LightningModule):
         """Take it up again."""
         run = checkpoint["run"]
         self.batches_done, self.minutes, self.gains = run["batches_done"], run["minutes"], run["gains"]
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8]:
+    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, as a picture is stored."""
+    stored = image[0].float().clamp(0, 1).mul(255).round().byte()
+    return stored.permute(1, 2, 0).cpu().numpy()
 
 
 def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:

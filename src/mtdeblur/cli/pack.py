@@ -1,0 +1,38 @@
+"""`mtdeblur pack`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def pack(
+    photos: Annotated[list[Path] | None, typer.Argument(help="Sharp photographs, or folders of them.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The archive.")] = Path("pack.zip"),
+    clips: Annotated[
+        list[Path] | None, typer.Option("--clip", help="Video, or folder of frames, of a high-speed camera.")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Folder with blur/ and sharp/ to validate on; never trained on.")
+    ] = None,
+    long_side: Annotated[int, typer.Option(min=64, help="Longer photographs are made this small, in pixels.")] = 900,
+    quality: Annotated[int, typer.Option(min=60, max=100, help="JPEG quality of what is stored.")] = 92,
+    limit: Annotated[
+        float | None, typer.Option(min=0.001, help="Largest size in MB; the quality falls until it fits.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of 13 frames kept of each clip.")] = 8,
+) -> None:
+    """Pack photographs and high-speed clips into one archive, all that training needs on any machine."""
+    from mtdeblur.data.pack import build_pack
+
+    build_pack(
+        output,
+        photos=photos or [],
+        clips=clips or [],
+        pairs=pairs,
+        long_side=long_side,
+        quality=quality,
+        limit=None if limit is None else int(limit * 1e6),
+        runs=runs,
+    )
+    typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
