@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from mtdeblur.cli import pack, train
+from mtdeblur.cli import evaluate, pack, simulate, train
 from mtdeblur.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +16,8 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("pack")(pack.pack)
+app.command("evaluate")(evaluate.evaluate)
+app.command("simulate")(simulate.simulate)
 
 
 def main() -> None:

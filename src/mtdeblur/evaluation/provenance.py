@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 import mtdeblur
+from mtdeblur.weights.catalogue import catalogue, find_weights
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,15 @@ def commit() -> str | None:
     return _git(package, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
 
 
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def identify_weights(source: str | None) -> tuple[str, str]:
+    """Name and SHA-256 of the weights that a name, a path or None (the default weights) stands for.
+
+    Raises:
+        UserError: as `find_weights` does.
+    """
+    name = source or next(name for name, entry in catalogue().items() if entry.default)
+    with find_weights(source).open("rb") as file:
+        return name, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def device_name(device: torch.device) -> str:
