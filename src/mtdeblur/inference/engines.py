@@ -1,0 +1,82 @@
+"""Where and in which precision a network runs; what it computes stays the network's own affair."""
+
+import platform
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtdeblur.errors import UserError
+from mtdeblur.networks.contract import Contract, State
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class TorchEngine:
+    """A network of the registry on one device, in one precision, channels-last; again a progressive network.
+
+    In bfloat16 the parameters and everything between them are bfloat16, but the images stay float32 and the
+    residual is added to I0 in float32, so that only the residual is rounded.
+    """
+
+    def __init__(self, network: nn.Module, contract: Contract, device: torch.device, precision: str) -> None:
+        """Move the network to the device and the precision, in place; it is for inference from then on.
+
+        Args:
+            network: one of the registry.
+            contract: its facts.
+            device: where to run.
+            precision: one of `contract.precisions`.
+        """
+        self.contract = contract
+        self.device = device
+        module: Any = network.eval()  # its type for `to` lacks memory_format together with a dtype
+        self._network = module.to(device, DTYPES[precision], memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """One iteration, without gradients; (B, 3, H, W) float32 on the engine's device in and out."""
+        return self._network(blurred, estimate, state)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then Apple's GPU, then the CPU.
+
+    Raises:
+        UserError: if there is no such device on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):  # torch answers in each of these ways
+        raise UserError(f"device {name!r} is not available here; try 'auto' or 'cpu'") from None
+    if device.type == "meta":
+        raise UserError("device 'meta' computes nothing; try 'auto' or 'cpu'")
+    return device
+
+
+def choose_precision(name: str, contract: Contract, device: torch.device) -> str:
+    """The precision of that name; "auto" takes bfloat16 where device and network are good at it.
+
+    Raises:
+        UserError: if it is not one that the network runs in without visible loss.
+    """
+    if name == "auto":
+        return "bfloat16" if "bfloat16" in contract.precisions and fast_bfloat16(device) else "float32"
+    if name not in contract.precisions:
+        raise UserError(f"precision {name!r} is none of auto, {', '.join(contract.precisions)}")
+    return name
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware, so that it is faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,234 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mtdeblur
+from mtdeblur.errors import UserError
+from mtdeblur.inference import deblurrer as module
+from mtdeblur.inference import engines
+from mtdeblur.inference.deblurrer import Deblurrer, load
+from mtdeblur.inference.engines import choose_precision, fast_bfloat16
+from mtdeblur.networks.contract import Contract
+from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
+from mtdeblur.networks.unroll import unroll
+from mtdeblur.weights.catalogue import find_weights
+from mtdeblur.weights.store import save_network
+
+PLAIN = {"device": "cpu", "precision": "float32"}
+
+
+def small_network(**options) -> nn.Module:
+    torch.manual_seed(2)
+    network = MTNAF(MTNAFConfig(width=4, blocks=(1, 1, 1, 1, 1), **options))
+    for parameter in network.parameters():
+        fan_in = parameter[0].numel() if parameter.dim() == 4 else 1
+        nn.init.normal_(parameter, std=0.4 / fan_in**0.5)
+    return network.eval()
+
+
+def picture(dtype, height=21, width=34) -> np.ndarray:
+    values = np.random.default_rng(4).random((height, width, 3))
+    if dtype == np.float32:
+        return values.astype(np.float32)
+    return (values * np.iinfo(dtype).max).round().astype(dtype)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])
+def test_a_picture_comes_back_as_the_network_s_last_estimate_rounded_and_clamped(dtype, white):
+    image = picture(dtype)
+    blurred = torch.from_numpy((image / np.float64(white)).transpose(2, 0, 1)[None]).float()
+    with torch.no_grad():
+        *_, expected = unroll(small_network(), blurred, 4)
+    assert expected.min() < 0, "clamping is put to the test"
+    assert expected.max() > 1
+    expected = expected.clamp(0, 1)[0].permute(1, 2, 0).double().numpy() * white
+    result = Deblurrer(small_network(), iterations=4, **PLAIN)(image)
+    assert result.dtype == dtype
+    assert result.shape == image.shape
+    allowed = 1e-5 if dtype == np.float32 else 0.5 + 1e-5 * white
+    assert np.abs(result - expected).max() <= allowed
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_network_that_adds_nothing_gives_every_value_back_bit_for_bit(dtype, precision):
+    if dtype == np.float32:
+        image = picture(dtype)
+    else:
+        image = np.arange(np.iinfo(dtype).max + 1).astype(dtype).reshape(16, -1, 1).repeat(3, axis=2)
+    deblurrer = Deblurrer(
+        MTNAF(MTNAFConfig(width=4, blocks=(0, 0, 0, 0, 0))), device="cpu", precision=precision
+    )
+    assert np.array_equal(deblurrer(image), image)
+
+
+def test_progress_gives_every_iteration_and_ends_with_the_result():
+    deblurrer, image = Deblurrer(small_network(), iterations=3, **PLAIN), picture(np.uint8)
+    steps = list(deblurrer.progress(image))
+    assert len(steps) == 3
+    assert np.array_equal(steps[-1], deblurrer(image))
+    assert not np.array_equal(steps[0], steps[1])
+    assert np.array_equal(Deblurrer(small_network(), iterations=1, **PLAIN)(image), steps[0])
+
+
+def test_iterations_come_from_the_contract_unless_given():
+    assert Deblurrer(small_network(), **PLAIN).iterations == 6
+    assert len(list(Deblurrer(small_network(), **PLAIN).progress(picture(np.uint8, 8, 8)))) == 6
+    assert Deblurrer(small_network(), iterations=2, **PLAIN).iterations == 2
+
+
+def test_estimates_of_a_batch_are_clamped_floats_and_leave_gradient_mode_alone():
+    deblurrer = Deblurrer(small_network(), iterations=2, **PLAIN)
+    blurred = torch.rand(2, 3, 13, 9)
+    before = blurred.clone()
+    for estimate in deblurrer.estimates(blurred):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        assert estimate.dtype == torch.float32
+        assert estimate.shape == blurred.shape
+        assert 0 <= estimate.min() < estimate.max() <= 1
+    assert torch.equal(blurred, before)
+
+
+def test_the_given_array_is_not_changed_and_need_be_neither_writable_nor_contiguous():
+    deblurrer, image = Deblurrer(small_network(), iterations=1, **PLAIN), picture(np.uint8)
+    image.setflags(write=False)
+    flipped = image[::-1, ::-1]
+    expected = deblurrer(np.ascontiguousarray(flipped))
+    assert np.array_equal(deblurrer(flipped), expected)
+    floats = picture(np.float32)
+    kept = floats.copy()
+    deblurrer(floats)
+    assert np.array_equal(floats, kept)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (9, 7)])
+def test_any_size_from_one_pixel_up(size):
+    assert Deblurrer(small_network(), iterations=2, **PLAIN)(picture(np.uint8, *size)).shape == (*size, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((0, 4, 3), np.uint8), "not empty"),
+        (np.zeros((4, 4, 3), np.float64), "float64"),
+        (np.zeros((4, 4, 3), np.int64), "int64"),
+        (np.full((4, 4, 3), 255, np.float32), r"in \[0, 1\]"),
+        (np.full((4, 4, 3), np.nan, np.float32), r"in \[0, 1\]"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused_at_once(image, message):
+    deblurrer = Deblurrer(small_network(), iterations=1, **PLAIN)
+    with pytest.raises(ValueError, match=message):
+        deblurrer(image)
+    with pytest.raises(ValueError, match=message):
+        deblurrer.progress(image)
+
+
+def test_tiles_change_nothing_and_are_taken_by_themselves_above_a_size(monkeypatch):
+    asked = []
+
+    class Watched(module.TiledNetwork):
+        def __init__(self, network, tile):
+            asked.append(tile)
+            super().__init__(network, tile)
+
+    monkeypatch.setattr(module, "TiledNetwork", Watched)
+    monkeypatch.setattr(module, "AUTO_TILE_ABOVE", 90 * 80)
+    monkeypatch.setattr(module, "AUTO_TILE", 64)
+    image = picture(np.float32, 90, 81)
+    off = Deblurrer(small_network(), iterations=2, tile="off", **PLAIN)(image)
+    assert asked == []
+    for tile, expected in ((40, 40), ("56", 56), ("auto", 64)):
+        found = Deblurrer(small_network(), iterations=2, tile=tile, **PLAIN)(image)
+        assert asked.pop() == expected
+        np.testing.assert_allclose(found, off, rtol=0, atol=1e-5)
+    Deblurrer(small_network(), iterations=2, tile="auto", **PLAIN)(image[:, :80])
+    assert asked == []
+
+
+class Attention(MTNAF):
+    """A network that says that it takes in the whole picture."""
+
+    @property
+    def contract(self) -> Contract:
+        return replace(super().contract, global_operation="channel attention")
+
+
+def test_a_network_with_a_global_operation_is_never_tiled(monkeypatch):
+    config = MTNAFConfig(width=4, blocks=(0, 0, 0, 0, 0))
+    monkeypatch.setattr(module, "AUTO_TILE_ABOVE", 1)
+    image = picture(np.uint8)
+    assert np.array_equal(Deblurrer(Attention(config), iterations=1, tile="auto", **PLAIN)(image), image)
+    with pytest.raises(UserError, match="channel attention"):
+        Deblurrer(Attention(config), tile=64, **PLAIN)
+
+
+def test_bfloat16_differs_little_and_is_chosen_only_where_it_is_fast_and_safe(monkeypatch):
+    image = picture(np.float32, 64, 64)
+    exact = Deblurrer(small_network(), iterations=3, **PLAIN)(image)
+    rounded = Deblurrer(small_network(), iterations=3, device="cpu", precision="bfloat16")(image)
+    assert 0 < np.abs(exact - rounded).mean() < 0.02 * np.abs(exact - image).mean()
+    contract, cpu = small_network().contract, torch.device("cpu")
+    for fast, safe, chosen in (
+        (True, True, "bfloat16"),
+        (False, True, "float32"),
+        (True, False, "float32"),
+    ):
+        monkeypatch.setattr(engines, "fast_bfloat16", lambda device, fast=fast: fast)
+        facts = contract if safe else replace(contract, precisions=("float32",))
+        assert choose_precision("auto", facts, cpu) == chosen
+
+
+@pytest.mark.parametrize(
+    ("machine", "capabilities", "fast"),
+    [
+        ("x86_64", {"avx512_bf16": True, "amx_bf16": False}, True),
+        ("AMD64", {"avx512_bf16": False, "amx_bf16": True}, True),
+        ("x86_64", {"avx512_f": True}, False),
+        ("aarch64", {"bf16": True}, False),
+    ],
+)
+def test_fast_bfloat16_asks_the_processor(monkeypatch, machine, capabilities, fast):
+    monkeypatch.setattr(engines.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert fast_bfloat16(torch.device("cpu")) is fast
+    assert fast_bfloat16(SimpleNamespace(type="mps")) is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": "sharpest"}, "sharpest"),
+        ({"weights": "missing.safetensors"}, "missing"),
+        ({"iterations": 0}, "not 0"),
+        ({"device": "toaster"}, "toaster"),
+        ({"device": "cuda:99"}, "cuda:99"),
+        ({"device": "meta"}, "meta"),
+        ({"device": "cpu", "precision": "float16"}, "float16.*auto, float32, bfloat16"),
+        ({"tile": 0}, "not 0"),
+        ({"tile": -4}, "not -4"),
+        ({"tile": "big"}, "'big'"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_in_one_line(arguments, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_load_takes_a_name_a_path_or_nothing(tmp_path):
+    path, image = tmp_path / "mine.safetensors", picture(np.uint8)
+    save_network(path, small_network(), dtype=torch.float32)
+    expected = Deblurrer(small_network(), iterations=2, **PLAIN)(image)
+    assert np.array_equal(load(path, iterations=2, **PLAIN)(image), expected)
+    assert np.array_equal(load(str(path), iterations=2, **PLAIN)(image), expected)
+    default = mtdeblur.load(iterations=1, **PLAIN)
+    assert isinstance(default, mtdeblur.Deblurrer)
+    assert np.array_equal(default(image), load(find_weights(), iterations=1, **PLAIN)(image))
