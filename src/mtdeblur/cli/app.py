@@ -1,29 +1,79 @@
 """The command line's entry: registers one thin file a command and turns errors into one clear line."""
 
+import os
 import sys
+from typing import Annotated, NoReturn
 
 import typer
 
-from mtdeblur.cli import evaluate, pack, simulate, train
+from mtdeblur import __version__
+from mtdeblur.cli import deblur, evaluate, pack, simulate, train
 from mtdeblur.errors import UserError
+
+INTERRUPTED = 130  # what shells expect of a program that was stopped by Ctrl-C
 
 app = typer.Typer(
     name="mtdeblur",
     help="Progressive image deblurring by the multi-temporal approach.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("train")(train.train)
-app.command("pack")(pack.pack)
+app.command("deblur")(deblur.deblur)
 app.command("evaluate")(evaluate.evaluate)
 app.command("simulate")(simulate.simulate)
+app.command("train")(train.train)
+app.command("pack")(pack.pack)
 
 
 def main() -> None:
-    """Run the command line; a UserError becomes one line on standard error and exit code 1."""
+    """Run the command line.
+
+    Exit codes: 0; 1 after a UserError; 2 for a command line that cannot be understood; 130 after Ctrl-C. Each
+    of the last three comes with one line on standard error.
+    """
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
-        typer.echo(f"mtdeblur: {error}", err=True)
-        sys.exit(1)
+        _stop(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except OSError as error:
+        # Standard output may be what failed; the interpreter shall not try to flush it again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read the output has left
+            sys.exit(1)
+        _stop(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
+    except Exception as error:
+        # Typer's complaints about the command line share no public base class across its versions.
+        describe = getattr(error, "format_message", None)
+        if describe is None:
+            raise
+        _stop(f"{describe().rstrip('.')} (see mtdeblur --help)", 2)
+    if code == INTERRUPTED:
+        _stop("interrupted; what was not finished has not been written", INTERRUPTED)
+    sys.exit(code or 0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    typer.echo(f"mtdeblur: {' '.join(message.splitlines())}", err=True)
+    sys.exit(code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mtdeblur {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _start(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
