@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from mtdeblur.cli.deblur import Precision
+
 
 def evaluate(
     dataset: Annotated[
         Path,
         typer.Argument(
+            metavar="DATASET",
             help="Folder with blur/ and sharp/, pictures matched by name; or folders of such pairs in it "
             "(GoPro's layout, with test/ or without).",
             show_default=False,
@@ -24,7 +27,9 @@ def evaluate(
         typer.Option(min=1, help="How many iterations to run.", show_default="what the weights advise"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
+    ] = Precision.auto,
     tile: Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")] = "auto",
     output: Annotated[
         Path | None,
@@ -39,9 +44,9 @@ def evaluate(
 ) -> None:
     """Measure PSNR and SSIM over a folder of blurred and sharp pairs.
 
-    Every iteration is measured, the blurred pictures themselves too, each figure by
-    its named convention. A pair that cannot be measured is reported, the rest goes
-    on, and the exit code is 1.
+    Every iteration is measured, the blurred pictures themselves too, each
+    figure by its named convention. A pair that cannot be measured is
+    reported, the rest goes on, and the exit code is 1.
     """
     from rich.console import Console
     from rich.progress import track
@@ -60,7 +65,7 @@ def evaluate(
     for path in files.values():
         check_writable(path)
     pairs = find_pairs(dataset, max_images)
-    deblurrer = load(weights, iterations=iterations, device=device, precision=precision, tile=tile)
+    deblurrer = load(weights, iterations=iterations, device=device, precision=precision.value, tile=tile)
     name, sha256 = identify_weights(weights)
     subject = Subject(
         dataset=str(dataset),
@@ -74,13 +79,14 @@ def evaluate(
     )
 
     measured: list[PairFigures] = []
-    for pair in track(pairs, "Measuring", console=Console(stderr=True)):
+    console = Console(stderr=True)
+    for pair in track(pairs, "Measuring", console=console):
         try:
             measured.append(
                 measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
             )
         except UserError as error:
-            typer.echo(f"mtdeblur: {error}", err=True)
+            console.print(f"mtdeblur: {error}", markup=False, highlight=False, soft_wrap=True)
     if not measured:
         raise typer.Exit(1)
 

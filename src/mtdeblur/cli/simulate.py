@@ -32,7 +32,7 @@ def simulate(
     ] = "gamma",
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pairs.")] = 0,
 ) -> None:
-    """Make blurred and sharp pairs from sharp photographs with a simulated high-speed camera.
+    """Make blurred and sharp pairs with a simulated high-speed camera.
 
     A margin of each photograph is lost: only the moving camera sees it.
     """
@@ -56,9 +56,10 @@ def simulate(
     photographs = simulated.find_photographs(photos) if photos else simulated.public_domain_photographs()
     outcomes = simulated.write_pairs(photographs, output, exposures, how)
     failed = False
-    for error in track(outcomes, "Simulating", total=len(photographs), console=Console(stderr=True)):
+    console = Console(stderr=True)
+    for error in track(outcomes, "Simulating", total=len(photographs), console=console):
         if error:
             failed = True
-            typer.echo(f"mtdeblur: {error}", err=True)
+            console.print(f"mtdeblur: {error}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
