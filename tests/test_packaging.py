@@ -9,12 +9,14 @@ import venv
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
+from skimage import data
 from skimage.io import imread
+from skimage.metrics import peak_signal_noise_ratio
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPH = ROOT / "examples" / "coffee-blurred.png"
+EDGE = 16  # what the simulated camera takes off the photograph on each side
 
 
 def readme_commands():
@@ -93,6 +95,5 @@ def test_the_wheel_deblurs_in_an_environment_of_its_own(wheel, tmp_path):
 
     run(str(Path(paths["scripts"]) / "mtdeblur"), "deblur", str(PHOTOGRAPH), "-o", "sharper.png")
     blurred, sharper = imread(PHOTOGRAPH), imread(tmp_path / "sharper.png")
-    assert sharper.shape == blurred.shape
-    assert sharper.dtype == np.uint8
-    assert not np.array_equal(sharper, blurred)
+    sharp = data.coffee()[EDGE:-EDGE, EDGE:-EDGE]
+    assert peak_signal_noise_ratio(sharp, sharper) > peak_signal_noise_ratio(sharp, blurred)
