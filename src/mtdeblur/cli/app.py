@@ -51,7 +51,7 @@ def main() -> None:
             raise
         _stop(f"{describe().rstrip('.')} (see mtdeblur --help)", 2)
     if code == INTERRUPTED:
-        _stop("interrupted; what was not finished has not been written", INTERRUPTED)
+        _stop("interrupted; no file is left half-written", INTERRUPTED)
     sys.exit(code or 0)
 
 

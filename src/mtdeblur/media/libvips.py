@@ -1,11 +1,13 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
-# pyright: reportUnknownArgumentType=false, reportAttributeAccessIssue=false, reportUnknownParameterType=false, reportArgumentType=false
+# pyright: reportUnknownArgumentType=false, reportAttributeAccessIssue=false, reportPrivateUsage=false
 """The one file that touches pyvips (untyped), imported on first use: encoded bytes to samples and back.
 
 libvips decodes and encodes all four formats in 8 and 16 bit with their colour profiles, converts CMYK through
 profiles, and its wheel brings its own libraries.
 """
 
+import os
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +16,13 @@ from numpy.typing import NDArray
 from mtdeblur.errors import UserError
 
 _FIELDS = {"icc": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_FINEST = 10_000.0  # pixels a millimetre
 _LAB = {"lab", "labq", "labs"}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "jpeg": {"Q": 95, "subsample_mode": "off", "optimize_coding": True},
     "png": {"compression": 6, "filter": "all"},
     "tiff": {"compression": "deflate", "predictor": "horizontal"},
-    "webp": {"Q": 95, "smart_subsample": True, "exact": True},
+    "webp": {"Q": 95, "smart_subsample": True, "exact": True, "effort": 2},  # more effort: slower, no smaller
 }
 _BIGTIFF_FROM = 2**32 - 2**24  # bytes of samples that a classic TIFF file might not hold
 
@@ -48,8 +51,7 @@ def decode(encoded: bytes, container: str) -> Decoded:
         UserError: with the reason alone, if the file is damaged, incomplete or of a kind that is not
             supported.
     """
-    import pyvips
-
+    pyvips = _import_pyvips()
     load = getattr(pyvips.Image, f"{container}load_buffer")
     try:
         image = load(encoded, fail_on="error", access="sequential")
@@ -64,10 +66,9 @@ def decode(encoded: bytes, container: str) -> Decoded:
             raise UserError(f"it has {image.bands} channels; only grey, RGB and CMYK (and alpha) can be read")
         samples = image.numpy().reshape(image.height, image.width, image.bands)
     except pyvips.Error as error:
-        detail = str(error.detail or error.message).strip().splitlines()[0]
-        raise UserError(f"the {container.upper()} file is damaged or incomplete ({detail})") from error
-    resolution = None if (image.xres, image.yres) == (1.0, 1.0) else (image.xres, image.yres)
-    return Decoded(samples, blobs, resolution, pages)
+        detail = f" ({reason})" if (reason := _reason(error)) else ""
+        raise UserError(f"the {container.upper()} file is damaged or incomplete{detail}") from error
+    return Decoded(samples, blobs, _resolution(image), pages)
 
 
 def encode(
@@ -89,8 +90,7 @@ def encode(
     Raises:
         UserError: with the reason alone, if libvips refuses, such as a picture too large for the format.
     """
-    import pyvips
-
+    pyvips = _import_pyvips()
     deep, coloured = samples.dtype == np.uint16, samples.shape[2] > 2
     interpretation = ("rgb16" if coloured else "grey16") if deep else ("srgb" if coloured else "b-w")
     options = dict(_OPTIONS[container])
@@ -106,7 +106,39 @@ def encode(
             image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
         return getattr(image, f"{container}save_buffer")(keep="icc|xmp|iptc", **options)
     except pyvips.Error as error:
-        raise UserError(str(error.detail or error.message).strip().splitlines()[0]) from error
+        if container == "png" and "icc" in blobs:  # libpng refuses to write a malformed profile
+            return encode(
+                samples, container, {key: blobs[key] for key in blobs if key != "icc"}, resolution, turn
+            )
+        raise UserError(_reason(error) or str(error.message)) from error
+
+
+def _import_pyvips() -> Any:
+    """Import pyvips and silence libvips' warnings.
+
+    They tell of oddities in metadata; pyvips would log them, and fails at those that are not UTF-8.
+    """
+    if "pyvips" not in sys.modules:
+        os.environ.setdefault("VIPS_WARNING", "0")  # which libvips takes as the wish to have none
+        import pyvips
+
+        pyvips._remove_log_handler()
+    import pyvips
+
+    return pyvips
+
+
+def _reason(error: Any) -> str:
+    """The first line of libvips' error that is no complaint about a colour profile, or nothing."""
+    lines = str(error.detail or "").strip().splitlines()
+    return next((line for line in lines if not line.startswith("VipsIcc")), "")
+
+
+def _resolution(image: Any) -> tuple[float, float] | None:
+    """Pixels a millimetre; libvips gives 1 where the file has none, and nonsense is taken for none."""
+    across, down = image.xres, image.yres
+    sensible = 0 < across < _FINEST and 0 < down < _FINEST
+    return (across, down) if sensible and (across, down) != (1.0, 1.0) else None
 
 
 def _blobs(image: Any) -> dict[str, bytes]:

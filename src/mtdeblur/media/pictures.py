@@ -5,6 +5,7 @@ What a format cannot hold is given up when writing:
 
 - JPEG and WebP hold 8 bits: 16-bit samples are rounded.
 - JPEG holds no alpha: the picture is laid over white.
+- PNG holds no malformed colour profile.
 - WebP holds no grey: three equal channels are written; a grey colour profile is left out then.
 - IPTC stays where the file remains JPEG, or remains TIFF; EXIF of more than 65,527 bytes does not fit into
   JPEG.
@@ -258,6 +259,8 @@ def _encode(picture: Picture, container: str) -> bytes:
         blobs["iptc"] = None
     if picture.icc and picture.icc[16:20] == b"GRAY" and not grey:
         blobs["icc"] = None
+    elif picture.icc and container == "png":  # which wants no padding behind the profile's own length
+        blobs["icc"] = picture.icc[: int.from_bytes(picture.icc[:4])]
     encoded = libvips.encode(
         np.concatenate(channels, axis=2),
         container,

@@ -1,7 +1,7 @@
 """Incremental temporal training, Section 4.1 of the paper."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,6 +15,20 @@ from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.networks.contract import RecurrentMaps, State
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
+
+
+class Validation(NamedTuple):
+    """One validation.
+
+    Attributes:
+        batches: how many batches had been trained on.
+        minutes: how long the run had trained at its last checkpoint.
+        gains: validation set to gain in PSNR over the blurred input, in dB, after each iteration.
+    """
+
+    batches: int
+    minutes: float
+    gains: dict[str, list[float]]
 
 
 class IncrementalTemporalTraining(pl.LightningModule):
@@ -38,7 +52,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.batches_done = 0
         self.minutes = 0.0
         self.waited = 0.0
-        self.gains: list[dict[str, list[float]]] = []
+        self.history: list[Validation] = []
 
     def training_step(self, batch: LadderBatch, batch_idx: int) -> dict[str, Any]:
         """Carry out the plan of goals of one batch, an optimiser step an iteration."""
@@ -90,11 +104,11 @@ class IncrementalTemporalTraining(pl.LightningModule):
             images = [blurred, *unroll(self.network, blurred, iterations)]
             totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
         means = (totals / len(chosen.pairs)).tolist()
-        self.gains[-1][chosen.name] = [value - means[0] for value in means[1:]]
+        self.history[-1].gains[chosen.name] = [value - means[0] for value in means[1:]]
 
     def on_validation_epoch_end(self) -> None:
         """Log the gains, and show the first picture of each set at every iteration."""
-        for name, gains in self.gains[-1].items():
+        for name, gains in self.history[-1].gains.items():
             for iteration, gain in enumerate(gains, 1):
                 self.log(f"gain/{name}/iteration{iteration}", gain, rank_zero_only=True)
         logger = self.logger
@@ -107,17 +121,24 @@ class IncrementalTemporalTraining(pl.LightningModule):
             logger.experiment.add_image(f"iterations/{chosen.name}", strip, self.batches_done)
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a new row of gains."""
-        self.gains.append({})
+        """Begin a new row of the history."""
+        self.history.append(Validation(self.batches_done, self.minutes, {}))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what Lightning does not know: where in the data the run is, and its history."""
-        checkpoint["run"] = {"batches_done": self.batches_done, "minutes": self.minutes, "gains": self.gains}
+        rows = [tuple(row) for row in self.history]
+        checkpoint["run"] = {"batches_done": self.batches_done, "minutes": self.minutes, "history": rows}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         run = checkpoint["run"]
-        self.batches_done, self.minutes, self.gains = run["batches_done"], run["minutes"], run["gains"]
+        self.batches_done, self.minutes = run["batches_done"], run["minutes"]
+        self.history = [Validation(*row) for row in run["history"]]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the configured number of batches is done."""
+        return self.batches_done >= self.config.optimiser.batches
 
 
 def _pixels(image: Tensor) -> NDArray[np.uint8]:

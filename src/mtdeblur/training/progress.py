@@ -71,7 +71,7 @@ class Progress(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
         """Say what the validation found."""
         if trainer.is_global_zero:
-            for name, gains in pl_module.gains[-1].items():
+            for name, gains in pl_module.history[-1].gains.items():
                 figures = " ".join(f"{gain:+.3f}" for gain in gains)
                 self.console.print(
                     f"validation after batch {pl_module.batches_done}: gain in PSNR on {name} "

@@ -69,9 +69,11 @@ def train(
     levels, photos = config.approach.levels, config.validation.photos
     sets = list(validation_sets(pack, levels, limit=photos)) if photos or pack.valid_pairs else []
     module = IncrementalTemporalTraining(network, config, sets)
-    callbacks: list[Callback] = [Keeper(folder, config.checkpoint_minutes, max_minutes), Progress()]
-    if config.optimiser.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.optimiser.ema))
+    # The average stands in the weights' place while validating, and the best are kept then: so before it is
+    # undone; a checkpoint is written after the average has taken in the batch.
+    average = [] if config.optimiser.ema is None else [EMAWeightAveraging(decay=config.optimiser.ema)]
+    keeper = Keeper(folder, config.checkpoint_minutes, max_minutes)
+    callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, keeper]
     trainer = pl.Trainer(
         accelerator=device,
         devices=devices,
@@ -207,8 +209,7 @@ class Keeper(Callback):
         now = time.monotonic()
         late = self.limit is not None and now - self.started >= 60 * self.limit
         stop = trainer.strategy.reduce_boolean_decision(self.stopped or late, all=False)
-        done = pl_module.batches_done >= pl_module.config.optimiser.batches
-        if stop or done or trainer.strategy.reduce_boolean_decision(now - self.saved >= 60 * self.every, all=False):
+        if stop or pl_module.finished or trainer.strategy.reduce_boolean_decision(now - self.saved >= 60 * self.every, all=False):
             self._save(trainer, pl_module)
         if stop:
             trainer.should_stop = True
@@ -222,15 +223,33 @@ class Keeper(Callback):
         if trainer.is_global_zero:
             os.replace(part, self.folder / "last.ckpt")
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
+        """Keep the last validation as well when the run ends with it."""
+        if trainer.should_stop or pl_module.finished:
+            self._save(trainer, pl_module)
+
+
+class BestWeights(Callback):
+    """Keeps the weights of the last and of the best validation, and the history of all validations.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
-        """Keep the weights, and keep them as the best if they are; their average stands in their place now."""
+        """Keep them; their moving average stands in their place now, where the run has one."""
         if not trainer.is_global_zero:
             return
-        scores = [score(row) for row in pl_module.gains]
-        notes = {"batches": str(pl_module.batches_done), "gains": json.dumps(pl_module.gains[-1])}
+        history = pl_module.history
+        notes = {"batches": str(pl_module.batches_done), "gains": json.dumps(history[-1].gains)}
         save_network(self.folder / "last.safetensors", pl_module.network, notes=notes)
-        if scores[-1] >= max(scores):
+        if score(history[-1].gains) >= max(score(row.gains) for row in history):
             save_network(self.folder / "best.safetensors", pl_module.network, notes=notes)
+        rows = [row._asdict() for row in history]
+        (self.folder / "history.json").write_text(json.dumps(rows, indent=1))
 
 
 def score(gains: dict[str, list[float]]) -> float:
