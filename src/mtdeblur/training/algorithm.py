@@ -138,10 +138,11 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.history[-1].gains[chosen.name] = [value - means[0] for value in means[1:]]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the gains."""
+        """Log the gains, which all processes have found alike."""
         for name, gains in self.history[-1].gains.items():
-            for iteration, gain in enumerate(gains, 1):
-                self.log(f"gain/{name}/iteration{iteration}", gain, rank_zero_only=True)
+            curves = {f"gain/{name}/iteration{iteration}": gain for iteration, gain in enumerate(gains, 1)}
+            for logger in self.loggers:
+                logger.log_metrics(curves, step=self.batches_done)
 
     def _show(self, name: str, images: list[Tensor]) -> None:
         """Put a picture's upper left corner beside the curves, blurred and after every iteration."""
@@ -178,7 +179,8 @@ def learning_rate(settings: OptimiserConfig, batch: int) -> float:
     """The learning rate of a batch: a linear rise over the warm-up, times the schedule.
 
     With rate r, final rate f, warm-up w and length T in batches, `halve` has
-    r / 2^floor(batch / halve_every), and `cosine` f + (r - f) (1 + cos(pi (batch - w) / (T - w))) / 2 after the warm-up.
+    r / 2^floor(batch / halve_every), and `cosine` after the warm-up
+    f + (r - f) (1 + cos(pi (batch - w) / (T - w))) / 2.
 
     Args:
         settings: of the optimiser.
