@@ -82,7 +82,9 @@ def test_refusals_name_the_file_and_the_key(tmp_path: Path, text: str, key: str,
 
 @pytest.mark.parametrize("text", ["recipe: modern", "data:", "data: {}", "data: {photos: []}"])
 def test_without_data_it_says_how_to_give_some(tmp_path: Path, text: str) -> None:
-    with pytest.raises(UserError, match=r"data: there is nothing to train on; .*--photos FOLDER.*--pack FILE"):
+    with pytest.raises(
+        UserError, match=r"data: there is nothing to train on; .*--photos FOLDER.*--pack FILE"
+    ):
         read(tmp_path, text)
 
 
