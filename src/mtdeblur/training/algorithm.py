@@ -162,6 +162,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
         run = checkpoint["run"]
         self.batches_done, self.minutes = run["batches_done"], run["minutes"]
         self.history = [Validation(*row) for row in run["history"]]
+        # What was the last batch need not be it any more: a finished run can be lengthened.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 
 def as_training(module: pl.LightningModule) -> IncrementalTemporalTraining:

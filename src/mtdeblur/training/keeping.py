@@ -81,13 +81,12 @@ class Keeper(Callback):
         interruption: listens to signals.
 
     Attributes:
-        late: whether the run ended because its time was up.
-        interrupted: whether it ended because of a signal, here or in another process of the run.
+        interrupted: whether the run ended because of a signal, here or in another of its processes.
     """
 
     def __init__(self, folder: Path, every: float, limit: float | None, interruption: Interruption) -> None:
         self.folder, self.every, self.limit, self.interruption = folder, every, limit, interruption
-        self.late = self.interrupted = False
+        self.interrupted = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks, and listen to signals from now on, in place of Lightning."""
@@ -110,9 +109,9 @@ class Keeper(Callback):
             return trainer.strategy.reduce_boolean_decision(wish, all=False)
 
         due = agree(now - self.saved >= 60 * self.every)
-        self.late = agree(self.limit is not None and now - self.started >= 60 * self.limit)
+        late = agree(self.limit is not None and now - self.started >= 60 * self.limit)
         self.interrupted = agree(self.interruption.number is not None)
-        trainer.should_stop = self.late or self.interrupted or training.finished
+        trainer.should_stop = late or self.interrupted or training.finished
         regular = training.batches_done % training.config.validation.every == 0
         if self.interrupted and not training.finished and not regular:
             trainer.limit_val_batches = 0
