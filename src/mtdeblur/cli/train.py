@@ -23,24 +23,33 @@ def train(
         bool, typer.Option("--resume", help="Go on where the run stopped, if it has begun.")
     ] = False,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="End cleanly, ready to resume, after so many minutes.")
+        float | None, typer.Option(min=0.0001, help="End cleanly, ready to resume, after so many minutes.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Fuse the network's operations first.")] = False,
 ) -> None:
     """Train a network by incremental temporal training, from your own photographs or a training pack."""
-    from mtdeblur.training.config import read_config
-    from mtdeblur.training.run import train as start
+    from mtdeblur.errors import UserError
 
+    if pack is not None and photos:
+        raise UserError("give either --pack or --photos, not both")
     overrides: dict[str, object] = {}
     if pack is not None:
         overrides = {"data.pack": pack, "data.photos": ()}
     elif photos:
-        overrides = {"data.photos": tuple(photos), "data.pack": None}
-    settings = read_config(config, overrides)
-    best = start(
-        settings,
+        overrides = {"data.photos": photos, "data.pack": None}
+    try:
+        from mtdeblur.training.config import read_config
+        from mtdeblur.training.progress import say
+        from mtdeblur.training.run import train as start
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mtdeblur"):
+            raise
+        raise UserError(f"training needs {error.name}: pip install 'mtdeblur[train]'") from error
+
+    outcome = start(
+        read_config(config, overrides),
         run or Path("runs") / config.stem,
         resume=resume,
         max_minutes=max_minutes,
@@ -48,4 +57,6 @@ def train(
         devices=devices,
         compiled=compiled,
     )
-    typer.echo(f"best weights: {best}")
+    say(f"weights: {outcome.weights}")
+    if outcome.interrupted is not None:
+        raise typer.Exit(128 + outcome.interrupted)

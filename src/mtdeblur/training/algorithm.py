@@ -1,20 +1,23 @@
 """Incremental temporal training, Section 4.1 of the paper."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from mtdeblur.data.ladders import LadderBatch, ValidationSet
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.networks.contract import RecurrentMaps, State
+from mtdeblur.networks.contract import ProgressiveNetwork, RecurrentMaps, State
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
+
+SAMPLE = 256  # height and width of the sample pictures beside the curves, at most
 
 
 class Validation(NamedTuple):
@@ -37,8 +40,14 @@ class IncrementalTemporalTraining(pl.LightningModule):
     Every iteration has its own L1 loss, backward pass and optimiser step; the estimate and the state that it
     hands on are detached. So memory does not grow with the number of iterations.
 
+    Attributes:
+        batches_done: how many batches the network has been trained on.
+        minutes: how long the run had trained at its last checkpoint.
+        waited: seconds spent waiting for data since the process began.
+        history: all validations so far.
+
     Args:
-        network: what is trained.
+        network: what is trained, one of the registry.
         config: of the run.
         sets: what is validated on.
     """
@@ -54,19 +63,35 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.waited = 0.0
         self.history: list[Validation] = []
 
-    def training_step(self, batch: LadderBatch, batch_idx: int) -> dict[str, Any]:
-        """Carry out the plan of goals of one batch, an optimiser step an iteration."""
-        optimiser = self.optimizers()
+    @property
+    def iterate(self) -> ProgressiveNetwork:
+        """One iteration of the network."""
+        return cast("ProgressiveNetwork", self.network)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the configured number of batches is done."""
+        return self.batches_done >= self.config.optimiser.batches
+
+    def training_step(self, batch: LadderBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Carry out the plan of goals of one batch, an optimiser step an iteration.
+
+        Returns:
+            `losses`: (iterations,) float, each iteration's L1 loss.
+        """
+        optimiser = cast("LightningOptimizer", self.optimizers())
         settings = self.config.optimiser
+        rate = learning_rate(settings, batch.number)
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(settings, batch.number)
+            group["lr"] = rate
         draw = np.random.default_rng((self.config.seed, batch.number, 19))
         fewest, most = self.config.approach.extra
         plan = self.config.approach.plan(batch.level, int(draw.integers(fewest, most + 1)))
         losses: list[Tensor] = []
-        estimate, state = batch.blurred, None
+        estimate: Tensor = batch.blurred
+        state: State = None
         for goal in plan:
-            estimate, state = self.network(batch.blurred, estimate, state)
+            estimate, state = self.iterate(batch.blurred, estimate, state)
             loss = nn.functional.l1_loss(estimate, batch.ladder[goal.level])
             optimiser.zero_grad()
             self.manual_backward(loss)
@@ -76,13 +101,13 @@ class IncrementalTemporalTraining(pl.LightningModule):
             losses.append(loss.detach())
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
-        self.log("learning_rate", learning_rate(settings, batch.number))
+        self.log("learning_rate", rate)
         for iteration, loss in enumerate(losses, 1):
             self.log(f"loss/iteration{iteration}", loss)
         return {"losses": torch.stack(losses)}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam or AdamW; the learning rate is set batch by batch."""
+        """Adam or AdamW in its fused form, which reads the weights once; the rate is set batch by batch."""
         settings = self.config.optimiser
         kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
         return kind(
@@ -94,35 +119,38 @@ class IncrementalTemporalTraining(pl.LightningModule):
             fused=True,
         )
 
-    def validation_step(self, batch: int, batch_idx: int) -> None:
-        """Measure the network on one validation set, iteration by iteration."""
-        chosen = self.sets[batch]
-        iterations = self.config.validation.iterations
-        totals = np.zeros(iterations + 1)
-        for blurred, sharp in chosen.pairs:
-            blurred, sharp = blurred.to(self.device), sharp.to(self.device)
-            images = [blurred, *unroll(self.network, blurred, iterations)]
-            totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
-        means = (totals / len(chosen.pairs)).tolist()
-        self.history[-1].gains[chosen.name] = [value - means[0] for value in means[1:]]
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the gains, and show the first picture of each set at every iteration."""
-        for name, gains in self.history[-1].gains.items():
-            for iteration, gain in enumerate(gains, 1):
-                self.log(f"gain/{name}/iteration{iteration}", gain, rank_zero_only=True)
-        logger = self.logger
-        if not isinstance(logger, TensorBoardLogger) or self.global_rank != 0:
-            return
-        for chosen in self.sets:
-            blurred = chosen.pairs[0][0][..., :256, :256].to(self.device)
-            images = [blurred, *unroll(self.network, blurred, self.config.validation.iterations)]
-            strip = torch.cat([image[0].float().clamp(0, 1) for image in images], dim=-1)
-            logger.experiment.add_image(f"iterations/{chosen.name}", strip, self.batches_done)
-
     def on_validation_epoch_start(self) -> None:
         """Begin a new row of the history."""
         self.history.append(Validation(self.batches_done, self.minutes, {}))
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Measure the network on the validation set of that number, iteration by iteration."""
+        chosen = self.sets[batch]
+        iterations = self.config.validation.iterations
+        totals = np.zeros(iterations + 1)
+        for number, (blurred, sharp) in enumerate(chosen.pairs):
+            blurred, sharp = blurred.to(self.device), sharp.to(self.device)
+            images = [blurred, *unroll(self.iterate, blurred, iterations)]
+            totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
+            if number == 0:
+                self._show(chosen.name, images)
+        means = [float(total) / len(chosen.pairs) for total in totals]
+        self.history[-1].gains[chosen.name] = [value - means[0] for value in means[1:]]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the gains, which all processes have found alike."""
+        for name, gains in self.history[-1].gains.items():
+            curves = {f"gain/{name}/iteration{iteration}": gain for iteration, gain in enumerate(gains, 1)}
+            for logger in self.loggers:
+                logger.log_metrics(curves, step=self.batches_done)
+
+    def _show(self, name: str, images: list[Tensor]) -> None:
+        """Put a picture's upper left corner beside the curves, blurred and after every iteration."""
+        if not isinstance(self.logger, TensorBoardLogger) or self.global_rank != 0:
+            return
+        corners = [image[0, :, :SAMPLE, :SAMPLE].float().clamp(0, 1) for image in images]
+        board = cast("Any", self.logger).experiment
+        board.add_image(f"iterations/{name}", torch.cat(corners, dim=-1), self.batches_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what Lightning does not know: where in the data the run is, and its history."""
@@ -134,17 +162,14 @@ class IncrementalTemporalTraining(pl.LightningModule):
         run = checkpoint["run"]
         self.batches_done, self.minutes = run["batches_done"], run["minutes"]
         self.history = [Validation(*row) for row in run["history"]]
-
-    @property
-    def finished(self) -> bool:
-        """Whether the configured number of batches is done."""
-        return self.batches_done >= self.config.optimiser.batches
+        # What was the last batch need not be it any more: a finished run can be lengthened.
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 
-def _pixels(image: Tensor) -> NDArray[np.uint8]:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, as a picture is stored."""
-    stored = image[0].float().clamp(0, 1).mul(255).round().byte()
-    return stored.permute(1, 2, 0).cpu().numpy()
+def as_training(module: pl.LightningModule) -> IncrementalTemporalTraining:
+    """The module that a callback is called with, as what it is."""
+    assert isinstance(module, IncrementalTemporalTraining)
+    return module
 
 
 def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
@@ -153,7 +178,11 @@ def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
 
 
 def learning_rate(settings: OptimiserConfig, batch: int) -> float:
-    """The learning rate of a batch: warm-up, then halved at intervals or along a cosine.
+    """The learning rate of a batch: a linear rise over the warm-up, times the schedule.
+
+    With rate r, final rate f, warm-up w and length T in batches, `halve` has
+    r / 2^floor(batch / halve_every), and `cosine` after the warm-up
+    f + (r - f) (1 + cos(pi (batch - w) / (T - w))) / 2.
 
     Args:
         settings: of the optimiser.
@@ -165,3 +194,9 @@ def learning_rate(settings: OptimiserConfig, batch: int) -> float:
     done = max(0, batch - settings.warmup) / max(1, settings.batches - settings.warmup)
     fall = (1 + math.cos(math.pi * min(1.0, done))) / 2
     return rise * (settings.final + (settings.learning_rate - settings.final) * fall)
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8]:
+    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, as a picture is stored."""
+    stored = image[0].float().clamp(0, 1).mul(255).round().byte()
+    return stored.permute(1, 2, 0).cpu().numpy()

@@ -1,24 +1,33 @@
 """The configuration of a training run: YAML, checked key by key."""
 
+import json
+import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from mtdeblur.approaches import MAXIMUM_ITERATIONS, Plan, multi_temporal, one_stage
 from mtdeblur.data.ladders import Exposures
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
+from mtdeblur.networks.registry import NETWORKS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+MAY_CHANGE = ("optimiser.batches", "validation.every", "checkpoint_minutes")
+"""Keys that may differ when a run is resumed. More batches lengthen it: with `halve` as if the run had
+been that long from the start, while a cosine jumps to the longer one."""
 
 
 class Section(BaseModel):
     """A part of the configuration; unknown keys are refused and nothing is converted silently."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class NetworkConfig(Section):
@@ -28,6 +37,23 @@ class NetworkConfig(Section):
     options: dict[str, Any] = {}
     weights: Path | None = None
     """Weights to start from; otherwise fresh ones."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name not in NETWORKS:
+            raise ValueError(f"there is no network {self.name!r}; there are {', '.join(sorted(NETWORKS))}")
+        self.checked_options()
+        return self
+
+    def checked_options(self) -> dict[str, Any]:
+        """Every option of the network, those that are not given at their defaults.
+
+        Raises:
+            ValidationError: if an option does not exist or has a wrong type.
+        """
+        options = create_model("Options", __base__=Section, options=(NETWORKS[self.name].config, ...))
+        checked: Any = options.model_validate_json(json.dumps({"options": self.options}))
+        return asdict(checked.options)
 
 
 class ApproachConfig(Section):
@@ -41,8 +67,9 @@ class ApproachConfig(Section):
     extra: tuple[int, int] = (1, 3)
     """Fewest and most further iterations that aim at TL1, drawn per batch; for multi_temporal."""
     iterations: Positive | None = None
-    """A fixed number of iterations; for one_stage 1 where nothing is said."""
+    """A fixed number of iterations in place of extra; for one_stage 1 where nothing is said."""
     maximum: Positive = MAXIMUM_ITERATIONS
+    """Every plan is cut here."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -52,6 +79,13 @@ class ApproachConfig(Section):
             raise ValueError("step must be an even number from 2 up")
         if not 0 <= self.extra[0] <= self.extra[1]:
             raise ValueError("extra must be the fewest and the most further iterations, in that order")
+        default = type(self).model_fields
+        if self.name == "one_stage" and self.step != default["step"].default:
+            raise ValueError("step is for multi_temporal; one_stage goes to TL1 at once")
+        if self.extra != default["extra"].default and (self.name == "one_stage" or self.iterations):
+            raise ValueError("extra is for multi_temporal without a fixed number of iterations")
+        if self.iterations is not None and self.iterations > self.maximum:
+            raise ValueError(f"iterations is {self.iterations}, above the maximum of {self.maximum}")
         return self
 
     def plan(self, level: int, extra: int) -> Plan:
@@ -64,7 +98,7 @@ class ApproachConfig(Section):
 
 
 class DataConfig(Section):
-    """What is trained on."""
+    """What is trained on; paths are relative to the working directory."""
 
     pack: Path | None = None
     """A training pack, see `mtdeblur pack`."""
@@ -90,8 +124,13 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.pack is None) == (not self.photos):
-            raise ValueError("give either pack (a training pack) or photos (folders of photographs)")
+        if self.pack is None and not self.photos:
+            raise ValueError(
+                "there is nothing to train on; give sharp photographs (--photos FOLDER or data.photos) "
+                "or a training pack (--pack FILE or data.pack)"
+            )
+        if self.pack is not None and self.photos:
+            raise ValueError("give either pack or photos, not both")
         return self
 
 
@@ -100,8 +139,8 @@ class OptimiserConfig(Section):
 
     name: Literal["adam", "adamw"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batches: Positive = 92_000
     """Length of the run. The paper's "iteration" is read as a batch; it does not say."""
@@ -113,15 +152,24 @@ class OptimiserConfig(Section):
     """Learning rate at the end of the cosine."""
     clip: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of the gradient."""
-    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    ema: Decay | None = None
     """Decay per batch of the exponential moving average of the weights, which is then what is validated."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """float32 lets GPUs multiply in TF32; bfloat16 keeps the weights and their steps in float32."""
     zero_last: bool = False
     """Start the network's last convolution at zero, so that training starts at the identity."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.schedule == "cosine" and self.final > self.learning_rate:
+            raise ValueError(f"final ({self.final}) is above learning_rate ({self.learning_rate})")
+        if self.name == "adam" and self.weight_decay:
+            raise ValueError("weight_decay is for adamw")
+        return self
+
 
 class ValidationConfig(Section):
-    """When and how the network is measured while it trains."""
+    """When and how the network is measured while it trains; the end of a run is measured as well."""
 
     every: Positive = 1000
     """Batches between two validations."""
@@ -131,10 +179,11 @@ class ValidationConfig(Section):
 
 
 class TrainingConfig(Section):
-    """A whole run."""
+    """A whole run; `read_config` and `parse_config` make one."""
 
     recipe: Literal["paper", "modern"] = "paper"
-    seed: int = 0
+    """Which of `RECIPES` gave the optimiser what the file left open."""
+    seed: Annotated[int, Field(ge=0)] = 0
     network: NetworkConfig = NetworkConfig()
     approach: ApproachConfig = ApproachConfig()
     data: DataConfig
@@ -142,24 +191,13 @@ class TrainingConfig(Section):
     validation: ValidationConfig = ValidationConfig()
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_recipe(cls, values: Any) -> Any:
-        """Put the recipe's values where the optimiser's section says nothing."""
-        if isinstance(values, dict):
-            given = values.get("optimiser", {})
-            recipe = RECIPES.get(values.get("recipe", "paper"), {})
-            if isinstance(given, dict):
-                return {**values, "optimiser": {**recipe, **given}}
-        return values
-
 
 RECIPES: dict[str, dict[str, Any]] = {
     "paper": {},  # Section 5: the defaults above
     "modern": {
         "name": "adamw",
         "learning_rate": 1e-3,
-        "betas": (0.9, 0.99),
+        "betas": [0.9, 0.99],
         "schedule": "cosine",
         "warmup": 200,
         "clip": 0.5,
@@ -181,24 +219,100 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
         UserError: in one line, with the path of the key at fault.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the configuration {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise UserError(f"cannot read the configuration {path}: {reason}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, such as 'recipe: modern'")
+    content = cast("dict[str, Any]", values)
     for key, value in (overrides or {}).items():
-        place = values
-        *parents, last = key.split(".")
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
+        _override(content, key.split("."), value)
+    return parse_config(content, str(path))
+
+
+def parse_config(values: dict[str, Any], source: str = "the configuration") -> TrainingConfig:
+    """Check what a YAML file held; empty sections are taken as such, and the recipe fills in the optimiser's.
+
+    Args:
+        values: nested mappings, lists, texts, numbers and None; paths may be `Path`.
+        source: what errors call it.
+
+    Raises:
+        UserError: in one line, with the path of the key at fault.
+    """
+    filled = {"data": None, "optimiser": None} | values
+    for name, field in TrainingConfig.model_fields.items():
+        if filled.get(name, ...) is None and issubclass(cast("type", field.annotation), Section):
+            filled[name] = {}
+    recipe, given = values.get("recipe", "paper"), filled["optimiser"]
+    if isinstance(recipe, str) and isinstance(given, dict):
+        filled["optimiser"] = RECIPES.get(recipe, {}) | cast("dict[str, Any]", given)
     try:
-        return TrainingConfig.model_validate(values)
+        # As JSON, because its strict types are YAML's: a list may become a tuple and a text a path, no more.
+        return TrainingConfig.model_validate_json(json.dumps(filled, default=str))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the configuration"
+        key = ".".join(str(part) for part in first["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{path}: {key}: {message}{more}") from None
+        message = " ".join(first["msg"].removeprefix("Value error, ").split())
+        raise UserError(f"{source}: {key}: {message}{more}") from None
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:  # a key that is a date, or a part that holds itself
+        raise UserError(f"{source} must hold plain keys and values: {error}") from None
+
+
+def write_config(config: TrainingConfig) -> str:
+    """The YAML from which `read_config` reads the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
+    """The dotted key of the first setting that must not change when a run is resumed but did, or None."""
+    return _first_difference(before.model_dump(mode="json"), now.model_dump(mode="json"), "")
+
+
+def _first_difference(before: Any, now: Any, key: str) -> str | None:
+    if before == now or key in MAY_CHANGE:
+        return None
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return key
+    old, new = cast("dict[str, Any]", before), cast("dict[str, Any]", now)
+    differences = (
+        _first_difference(old.get(part), new.get(part), f"{key}.{part}".lstrip(".")) for part in old | new
+    )
+    return next((found for found in differences if found is not None), None)
+
+
+def _override(values: dict[str, Any], key: list[str], value: Any) -> None:
+    """Set a nested key; a missing or empty parent is made, one that is no mapping is left to the check."""
+    if len(key) == 1:
+        values[key[0]] = value
+        return
+    if values.get(key[0]) is None:
+        values[key[0]] = {}
+    if isinstance(values[key[0]], dict):
+        _override(values[key[0]], key[1:], value)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, except that 1e-3 is a number and that a key given twice is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the parent does, after a look at the keys."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)

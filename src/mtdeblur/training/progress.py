@@ -1,25 +1,42 @@
 """What a run tells the person who watches it."""
 
+import logging
 import time
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from torch import Tensor
 
-from mtdeblur.training.algorithm import IncrementalTemporalTraining
+from mtdeblur.training.algorithm import as_training
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that speaks and writes files for all that share the run."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def say(line: str, console: Console | None = None) -> None:
+    """Print one line on standard error, from the first of several processes only."""
+    if is_first_process():
+        (console or Console(stderr=True)).print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Progress(pl.Callback):
     """A bar on a terminal, a line every half minute elsewhere; after each validation a line on both.
 
-    It shows patches a second, the share of the time spent waiting for data, and each iteration's L1 loss (times
-    255, averaged over the lines' interval).
+    It shows patches a second, the share of the time spent waiting for data, and each iteration's L1 loss
+    (times 255, averaged since it was last shown).
     """
 
-    INTERVAL = 30.0
+    INTERVAL = 30.0  # seconds
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
@@ -28,15 +45,16 @@ class Progress(pl.Callback):
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             console=self.console,
             disable=not self.console.is_terminal,
         )
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
-        self.total = pl_module.config.optimiser.batches
-        self.task = self.bar.add_task("", total=self.total, completed=pl_module.batches_done, text="")
+        training = as_training(pl_module)
+        self.total = training.config.optimiser.batches
+        self.task = self.bar.add_task("", total=self.total, completed=training.batches_done, text="")
         if trainer.is_global_zero:
             self.bar.start()
         self._restart(pl_module)
@@ -44,53 +62,82 @@ class Progress(pl.Callback):
     def on_train_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: IncrementalTemporalTraining,
-        outputs: Any,
+        pl_module: pl.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
         batch: Any,
         batch_idx: int,
     ) -> None:
         """Count the batch."""
-        losses = outputs["losses"].cpu()
+        training = as_training(pl_module)
+        assert isinstance(outputs, Mapping)
+        losses: Tensor = outputs["losses"]
         self.sums[: len(losses)] += losses
         self.counts[: len(losses)] += 1
-        done, since = pl_module.batches_done, time.monotonic() - self.since
+        done, since = training.batches_done, time.monotonic() - self.since
+        self.bar.update(self.task, completed=done)
         if not trainer.is_global_zero or (since < self.INTERVAL and done < self.total):
-            self.bar.update(self.task, completed=done)
             return
         batches = done - self.first
-        rate = batches * pl_module.config.data.batch / since
-        waited = (pl_module.waited - self.waited) / since
-        means = " ".join(
-            f"{255 * value:.2f}" for value in (self.sums / self.counts)[self.counts > 0].tolist()
-        )
+        rate = batches * training.config.data.batch / since
+        waited = (training.waited - self.waited) / since
+        shown = self.counts > 0
+        means = " ".join(f"{255 * float(mean):.2f}" for mean in self.sums[shown] / self.counts[shown])
         left = (self.total - done) * since / batches / 60
         text = f"{rate:.1f} patches/s, {100 * waited:.0f} % waiting for data, L1 x 255 per iteration: {means}"
-        self.bar.update(self.task, completed=done, text=text)
+        self.bar.update(self.task, text=text)
         if not self.console.is_terminal:
-            self.console.print(f"batch {done}/{self.total}, {left:.0f} min left, {text}", soft_wrap=True)
+            say(f"batch {done}/{self.total}, {left:.0f} min left, {text}", self.console)
         self._restart(pl_module)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what the validation found."""
-        if trainer.is_global_zero:
-            for name, gains in pl_module.history[-1].gains.items():
-                figures = " ".join(f"{gain:+.3f}" for gain in gains)
-                self.console.print(
-                    f"validation after batch {pl_module.batches_done}: gain in PSNR on {name} "
-                    f"per iteration: {figures} dB",
-                    soft_wrap=True,
-                )
+        training = as_training(pl_module)
+        for name, gains in training.history[-1].gains.items():
+            figures = " ".join(f"{gain:+.3f}" for gain in gains)
+            say(
+                f"validation after batch {training.batches_done}: gain in PSNR on {name} per iteration: "
+                f"{figures} dB",
+                self.console,
+            )
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the bar away."""
         self.bar.stop()
 
     def on_exception(
-        self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining, exception: BaseException
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Take the bar away."""
         self.bar.stop()
 
-    def _restart(self, pl_module: IncrementalTemporalTraining) -> None:
-        self.since, self.waited, self.first = time.monotonic(), pl_module.waited, pl_module.batches_done
-        self.sums, self.counts = torch.zeros(64), torch.zeros(64)
+    def _restart(self, pl_module: pl.LightningModule) -> None:
+        training = as_training(pl_module)
+        self.since, self.waited, self.first = time.monotonic(), training.waited, training.batches_done
+        self.sums = torch.zeros(training.config.approach.maximum, device=training.device)
+        self.counts = torch.zeros_like(self.sums)
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Keep Lightning's notes, tips and misplaced warnings off the terminal while the block runs."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in _MISPLACED:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+_MISPLACED = (
+    ".*does not have many workers.*",  # batches are made on the device, not in workers
+    ".*resuming from a checkpoint that ended before the epoch.*",  # `RunData` starts at the right batch
+    ".*is smaller than the logging interval.*",  # a short run
+    "Grad strides do not match bucket view",  # depthwise weights: their two layouts are the same in memory
+    ".*isinstance\\(treespec, LeafSpec\\).* is deprecated",  # between Lightning and PyTorch
+)

@@ -1,31 +1,50 @@
-"""A training run: its folder, its checkpoints and its progress, on Lightning's trainer."""
+"""A training run: from a configuration and a folder to trained weights, on Lightning's trainer."""
 
-import importlib.util
-import json
-import os
-import signal
-import time
-import warnings
-from collections.abc import Iterator
+import importlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-import yaml
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
-from torch import nn
-from torch.utils.data import DataLoader
 
-from mtdeblur.data.ladders import LadderBatch, LadderStream, validation_sets
+from mtdeblur.data.ladders import validation_sets
 from mtdeblur.data.pack import Pack, build_pack
 from mtdeblur.errors import UserError
-from mtdeblur.networks.registry import create_network
+from mtdeblur.media.files import write_atomically
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
-from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.progress import Progress
-from mtdeblur.weights.store import load_network, save_network
+from mtdeblur.training.batches import RunData
+from mtdeblur.training.config import TrainingConfig, first_difference, read_config, write_config
+from mtdeblur.training.keeping import (
+    BEST_WEIGHTS,
+    CHECKPOINT,
+    LAST_WEIGHTS,
+    BestWeights,
+    Interruption,
+    Keeper,
+    batches_done,
+)
+from mtdeblur.training.network import build_network
+from mtdeblur.training.progress import Progress, is_first_process, quiet, say
+
+CONFIG = "config.yaml"
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        weights: the best weights so far by validation; the last ones where nothing has been validated yet.
+        finished: whether the configured number of batches is done.
+        interrupted: the signal that ended the run, or None.
+    """
+
+    weights: Path
+    finished: bool
+    interrupted: int | None = None
 
 
 def train(
@@ -37,253 +56,137 @@ def train(
     device: str = "auto",
     devices: int = 1,
     compiled: bool = False,
-) -> Path:
+) -> Outcome:
     """Train until the configured number of batches is done, the time is up, or somebody interrupts.
 
     Args:
         config: of the run.
-        folder: where everything of the run goes: `config.yaml`, `last.ckpt` (resumable), `best.safetensors` and
-            `last.safetensors` (weights), and the curves.
+        folder: where everything of the run goes: `config.yaml`, `last.ckpt` (resumable), `best.safetensors`
+            and `last.safetensors` (weights), `history.json` (validations) and the curves.
         resume: go on from `last.ckpt` where there is one; the run is then the same as one never interrupted.
-        max_minutes: stop cleanly, with a resumable checkpoint, when this much time has passed.
-        device: "auto", "cpu" or "gpu".
-        devices: how many processes or GPUs share each batch (distributed data parallel).
+        max_minutes: stop cleanly, after a validation and with a resumable checkpoint, when this much time has
+            passed.
+        device: "auto", "cpu", "gpu", "cuda" or "mps".
+        devices: how many processes or GPUs share each batch (distributed data parallel). With photographs in
+            place of a pack, let this function start the other processes: it makes the pack before.
         compiled: let torch.compile fuse the network's operations.
 
-    Returns:
-        The best weights so far by validation.
-
     Raises:
-        UserError: if the folder holds a run and `resume` was not asked for, or the data is missing.
+        UserError: if the folder holds a run and `resume` was not asked for, the run to resume was another
+            one, the data is missing, or there is no such device.
     """
-    checkpoint = folder / "last.ckpt"
-    if checkpoint.exists() and not resume:
+    checkpoint = folder / CHECKPOINT
+    begun = checkpoint.exists()
+    if begun and not resume:
         raise UserError(
             f"{folder} holds a run already; add --resume to go on with it, or name another folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    torch.set_float32_matmul_precision("high")
-    pack = Pack(_pack_path(config, folder))
+    _check_devices(config, device, devices)
+    if begun:
+        _check_unchanged(config, folder)
+        if (done := batches_done(checkpoint)) >= config.optimiser.batches:
+            say(f"{folder} is finished: {done} of {config.optimiser.batches} batches are done")
+            return _outcome(folder, finished=True)
     network = build_network(config)
+    pack = Pack(config.data.pack or _pack_photos(config, folder, begun))
+    if is_first_process():
+        write_atomically(folder / CONFIG, write_config(config).encode())
     if compiled:
-        network.compile()
-    levels, photos = config.approach.levels, config.validation.photos
-    sets = list(validation_sets(pack, levels, limit=photos)) if photos or pack.valid_pairs else []
+        network.compile()  # pyright: ignore[reportUnknownMemberType]
+    sets = list(validation_sets(pack, config.approach.levels, limit=config.validation.photos))
     module = IncrementalTemporalTraining(network, config, sets)
-    # The average stands in the weights' place while validating, and the best are kept then: so before it is
-    # undone; a checkpoint is written after the average has taken in the batch.
-    average = [] if config.optimiser.ema is None else [EMAWeightAveraging(decay=config.optimiser.ema)]
-    keeper = Keeper(folder, config.checkpoint_minutes, max_minutes)
-    callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, keeper]
-    trainer = pl.Trainer(
-        accelerator=device,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision="bf16-mixed" if config.optimiser.precision == "bfloat16" else "32-true",
-        max_epochs=1,
-        val_check_interval=min(config.validation.every, config.optimiser.batches),
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        logger=_logger(folder),
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-    )
-    found = str(checkpoint) if checkpoint.exists() else None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*num_workers.*")  # batches are made on the device, not in workers
-        warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
-        trainer.fit(module, datamodule=_Data(config, pack, module), ckpt_path=found, weights_only=False)
-    return folder / "best.safetensors"
-
-
-class _Data(pl.LightningDataModule):
-    """Hands the run's batches to the trainer, from the one that the run stands at."""
-
-    def __init__(self, config: TrainingConfig, pack: Pack, module: IncrementalTemporalTraining) -> None:
-        super().__init__()
-        self.config, self.pack, self.module = config, pack, module
-
-    def train_dataloader(self) -> "_Batches":
-        """The batches still to come; each process makes its own part of them."""
-        data = self.config.data
-        assert self.trainer is not None
-        stream = LadderStream(
-            self.pack,
-            data.exposures(),
-            levels=self.config.approach.levels,
-            patch=data.patch,
-            batch=data.batch,
-            reuse=data.reuse,
-            pool=data.pool,
-            seed=self.config.seed,
-            device=self.module.device,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
+    with Interruption() as interruption, quiet(), _matrix_precision("high"):
+        keeper = Keeper(folder, config.checkpoint_minutes, max_minutes, interruption)
+        # The average stands in the weights' place while validating, and the best are kept then: so before it
+        # is undone; a checkpoint is written after the average has taken in the batch.
+        decay = config.optimiser.ema
+        average = [] if decay is None else [EMAWeightAveraging(decay=decay)]
+        callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, keeper]
+        trainer = pl.Trainer(
+            accelerator=device,
+            devices=devices,
+            strategy="ddp" if devices > 1 else "auto",
+            precision="bf16-mixed" if config.optimiser.precision == "bfloat16" else "32-true",
+            max_epochs=1,
+            val_check_interval=config.validation.every,
+            check_val_every_n_epoch=None,
+            limit_val_batches=1.0 if sets else 0,
+            num_sanity_val_steps=0,
+            callbacks=callbacks,
+            logger=_logger(folder),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            default_root_dir=folder,
         )
-        return _Batches(stream, self.module, self.config.optimiser.batches)
-
-    def val_dataloader(self) -> DataLoader[int]:
-        """Numbers of the validation sets."""
-        return DataLoader(range(len(self.module.sets)), batch_size=None)  # pyright: ignore[reportArgumentType]
-
-
-class _Batches:
-    """The run's batches in order, from the first that is not done; measures what making them takes."""
-
-    def __init__(self, stream: LadderStream, module: IncrementalTemporalTraining, total: int) -> None:
-        self.stream, self.module, self.total = stream, module, total
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __iter__(self) -> Iterator[LadderBatch]:
-        for number in range(self.module.batches_done, self.total):
-            started = time.monotonic()
-            batch = self.stream.batch(number)
-            if batch.blurred.is_cuda:
-                torch.cuda.synchronize()
-            self.module.waited += time.monotonic() - started
-            yield batch
-
-
-def build_network(config: TrainingConfig) -> nn.Module:
-    """The network that a run starts from.
-
-    Raises:
-        UserError: if the configured network or option does not exist, or the weights are another network's.
-    """
-    torch.manual_seed(config.seed)
-    try:
-        network = create_network(config.network.name, **config.network.options)
-    except ValueError as error:
-        raise UserError(f"network: {error}") from error
-    if config.network.weights is not None:
-        given = load_network(config.network.weights)
+        found = checkpoint if begun else None
         try:
-            network.load_state_dict(given.state_dict())
-        except RuntimeError as error:
-            raise UserError(
-                f"network.weights: {config.network.weights} holds another network than {config.network.name} "
-                f"with these options"
-            ) from error
-    elif config.optimiser.zero_last:
-        last = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
-        tail = getattr(network, "tail", last[-1])
-        nn.init.zeros_(tail.weight)
-        nn.init.zeros_(tail.bias)
-    return network.to(memory_format=torch.channels_last)
+            trainer.fit(module, datamodule=RunData(pack, module), ckpt_path=found, weights_only=True)
+        except SystemExit as error:  # what Lightning makes of a second Ctrl-C
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+    if not module.finished:
+        why = "interrupted" if keeper.interrupted else "time is up"
+        done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
+        say(f"{why}: {done}; the same command with --resume goes on")
+    number = interruption.number or interruption.SIGNALS[-1]
+    return _outcome(folder, module.finished, int(number) if keeper.interrupted else None)
 
 
-class Keeper(Callback):
-    """Keeps a run safe: regular checkpoints, the best weights, and a clean end when time is up.
-
-    A checkpoint is written beside the old one and put in its place, so that a kill at any moment leaves one that
-    resumes.
-
-    Args:
-        folder: of the run.
-        every: minutes between two checkpoints.
-        limit: minutes after which the run ends cleanly, or None.
-    """
-
-    def __init__(self, folder: Path, every: float, limit: float | None) -> None:
-        self.folder, self.every, self.limit = folder, every, limit
-        self.stopped = False
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
-        """Start the clocks, and end cleanly on the usual signals."""
-        self.started = self.saved = self.counted = time.monotonic()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._stop)
-
-    def _stop(self, number: int, frame: object) -> None:
-        self.stopped = True
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: IncrementalTemporalTraining,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Write a checkpoint when it is time, and end the run when its time is up."""
-        now = time.monotonic()
-        late = self.limit is not None and now - self.started >= 60 * self.limit
-        stop = trainer.strategy.reduce_boolean_decision(self.stopped or late, all=False)
-        if (
-            stop
-            or pl_module.finished
-            or trainer.strategy.reduce_boolean_decision(now - self.saved >= 60 * self.every, all=False)
-        ):
-            self._save(trainer, pl_module)
-        if stop:
-            trainer.should_stop = True
-
-    def _save(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
-        now = time.monotonic()
-        pl_module.minutes += (now - self.counted) / 60
-        self.counted = self.saved = now
-        part = self.folder / "last.ckpt.part"
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            os.replace(part, self.folder / "last.ckpt")
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
-        """Keep the last validation as well when the run ends with it."""
-        if trainer.should_stop or pl_module.finished:
-            self._save(trainer, pl_module)
+def _check_devices(config: TrainingConfig, device: str, devices: int) -> None:
+    """Raise UserError unless there are these devices, and they can share a batch."""
+    gpus = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    gpus["gpu"] = sum(gpus.values())
+    if device not in ("auto", "cpu", *gpus):
+        raise UserError(f"--device is auto, cpu, gpu, cuda or mps, not {device!r}")
+    if device in gpus and not gpus[device]:
+        raise UserError(f"--device {device}: PyTorch finds none on this machine; --device cpu trains without")
+    if device != "cpu" and gpus["gpu"] and devices > gpus["gpu"]:
+        raise UserError(f"--devices {devices}: PyTorch finds {gpus['gpu']} on this machine")
+    if config.data.batch % devices:
+        raise UserError(f"data.batch: a batch of {config.data.batch} cannot be shared evenly by {devices}")
 
 
-class BestWeights(Callback):
-    """Keeps the weights of the last and of the best validation, and the history of all validations.
-
-    Args:
-        folder: of the run.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: IncrementalTemporalTraining) -> None:
-        """Keep them; their moving average stands in their place now, where the run has one."""
-        if not trainer.is_global_zero:
-            return
-        history = pl_module.history
-        notes = {"batches": str(pl_module.batches_done), "gains": json.dumps(history[-1].gains)}
-        save_network(self.folder / "last.safetensors", pl_module.network, notes=notes)
-        if score(history[-1].gains) >= max(score(row.gains) for row in history):
-            save_network(self.folder / "best.safetensors", pl_module.network, notes=notes)
-        rows = [row._asdict() for row in history]
-        (self.folder / "history.json").write_text(json.dumps(rows, indent=1))
+def _check_unchanged(config: TrainingConfig, folder: Path) -> None:
+    """Raise UserError unless the run in the folder began with this configuration, but for what may change."""
+    key = first_difference(read_config(folder / CONFIG), config)
+    if key is not None:
+        raise UserError(
+            f"{key} differs from {folder / CONFIG}, with which the run began; put it back, or name another "
+            f"folder"
+        )
 
 
-def score(gains: dict[str, list[float]]) -> float:
-    """How good weights are: gain in PSNR over the sets, on average, at the iteration where it is highest.
-
-    Args:
-        gains: validation set to gain in dB at each iteration; 0 where nothing was validated.
-    """
-    return max((sum(row) / len(row) for row in zip(*gains.values(), strict=True)), default=0.0)
-
-
-def _pack_path(config: TrainingConfig, folder: Path) -> Path:
-    """The pack of a run; made from the photographs in the run's folder where no pack is named."""
-    if config.data.pack is not None:
-        return config.data.pack
+def _pack_photos(config: TrainingConfig, folder: Path, begun: bool) -> Path:
+    """The pack that is made of the photographs when a run begins."""
     pack = folder / "pack.zip"
-    if not pack.exists():
+    if is_first_process() and not begun:
         build_pack(pack, photos=config.data.photos)
     return pack
 
 
+def _outcome(folder: Path, finished: bool, interrupted: int | None = None) -> Outcome:
+    best = folder / BEST_WEIGHTS
+    return Outcome(best if best.exists() else folder / LAST_WEIGHTS, finished, interrupted)
+
+
 def _logger(folder: Path) -> Logger:
     """TensorBoard's curves and pictures, or a plain table where TensorBoard is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
+    try:
+        importlib.import_module("torch.utils.tensorboard")
+    except ImportError:
         return CSVLogger(folder, name="curves", version="")
     return TensorBoardLogger(folder, name="curves", version="", default_hp_metric=False)
+
+
+@contextmanager
+def _matrix_precision(name: str) -> Generator[None]:
+    """Let GPUs multiply float32 matrices in TF32 while the block runs."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

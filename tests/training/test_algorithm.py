@@ -1,0 +1,200 @@
+"""Incremental temporal training against a loop written out in plain PyTorch."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtdeblur.data.ladders import LadderBatch, LadderStream
+from mtdeblur.data.pack import Pack
+from mtdeblur.networks.registry import create_network
+from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate
+from mtdeblur.training.config import OptimiserConfig, TrainingConfig, parse_config
+from mtdeblur.training.network import build_network
+from mtdeblur.training.run import train
+
+
+def stream(config: TrainingConfig, pack: Path) -> LadderStream:
+    data = config.data
+    return LadderStream(
+        Pack(pack),
+        data.exposures(),
+        levels=config.approach.levels,
+        patch=data.patch,
+        batch=data.batch,
+        reuse=data.reuse,
+        pool=data.pool,
+        seed=config.seed,
+    )
+
+
+def test_two_batches_equal_a_plain_loop(
+    configure: Callable[..., TrainingConfig], pack: Path, tmp_path: Path, checkpoint
+) -> None:
+    config = configure(optimiser={"batches": 2, "ema": None, "clip": 0.1, "learning_rate": 1e-3})
+    train(config, tmp_path / "run", device="cpu")
+
+    network = build_network(config)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    batches = stream(config, pack)
+    for number in range(2):
+        batch = batches.batch(number)
+        goals = {7: [5, 3, 1, 1], 9: [7, 5, 3, 1, 1]}[batch.level]
+        estimate, state = network(batch.blurred, batch.blurred, None)
+        for iteration, goal in enumerate(goals):
+            loss = (estimate - batch.ladder[goal]).abs().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 0.1)
+            optimiser.step()
+            if iteration + 1 < len(goals):
+                f1, f2 = (part.detach() for part in state)
+                estimate, state = network(batch.blurred, estimate.detach(), type(state)(f1, f2))
+    trained = checkpoint(tmp_path / "run")["state_dict"]
+    for name, value in network.state_dict().items():
+        assert torch.equal(trained[f"network.{name}"], value), name
+
+
+def test_an_optimiser_step_an_iteration(
+    configure: Callable[..., TrainingConfig], pack: Path, tmp_path: Path, checkpoint
+) -> None:
+    config = configure(optimiser={"batches": 3})
+    train(config, tmp_path / "run", device="cpu")
+    batches = stream(config, pack)
+    expected = sum({7: 4, 9: 5}[batches.batch(number).level] for number in range(3))
+    steps = [
+        int(state["step"]) for state in checkpoint(tmp_path / "run")["optimizer_states"][0]["state"].values()
+    ]
+    assert set(steps) == {expected}
+
+
+class Recorder(nn.Module):
+    """Passes every call on, and keeps what the network was given."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.given: list[Tensor] = []
+
+    def forward(self, blurred: Tensor, estimate: Tensor, state: Any = None) -> Any:
+        self.given += [estimate, *(state or ())]
+        return self.network(blurred, estimate, state)
+
+
+class ByHand(IncrementalTemporalTraining):
+    """The algorithm without a trainer around it."""
+
+    def by_hand(self, batch: LadderBatch) -> Tensor:
+        optimiser = self.configure_optimizers()
+        self.optimizers = lambda use_pl_optimizer=True: optimiser  # type: ignore[method-assign]
+        self.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign]
+        self.log = lambda *_, **__: None  # type: ignore[method-assign]
+        return self.training_step(batch, 0)["losses"]
+
+
+def made_up_batch(level: int, size: int = 16) -> LadderBatch:
+    random = torch.Generator().manual_seed(level)
+    ladder = {n: torch.rand(2, 3, size, size, generator=random) for n in range(1, level + 1, 2)}
+    return LadderBatch(0, level, ladder[level], ladder)
+
+
+def test_what_an_iteration_is_given_carries_no_graph(configure: Callable[..., TrainingConfig]) -> None:
+    config = configure(approach={"levels": [9], "extra": [2, 2]})
+    recorder = Recorder(build_network(config))
+    losses = ByHand(recorder, config, []).by_hand(made_up_batch(9))
+    assert len(losses) == 6
+    assert len(recorder.given) == 6 + 2 * 5  # an estimate each, and two maps from the second iteration on
+    assert not any(tensor.requires_grad for tensor in recorder.given)
+
+
+def test_detaching_keeps_values_and_a_missing_state() -> None:
+    network = create_network("mtrnn", width=4)
+    blurred = torch.rand(1, 3, 8, 8)
+    estimate, state = network(blurred, blurred)
+    cut, maps = detach(estimate, state)
+    assert torch.equal(cut, estimate)
+    assert not cut.requires_grad
+    assert [part.requires_grad for part in maps] == [False, False]
+    assert detach(estimate, None)[1] is None
+
+
+class LiveBytes:
+    """Counts the bytes that autograd keeps for backward passes, and their peak."""
+
+    def __init__(self) -> None:
+        self.live = self.peak = 0
+
+    def pack(self, tensor: Tensor) -> "Saved":
+        return Saved(self, tensor)
+
+
+class Saved:
+    def __init__(self, counter: LiveBytes, tensor: Tensor) -> None:
+        self.counter, self.tensor = counter, tensor
+        self.size = tensor.nelement() * tensor.element_size()
+        counter.live += self.size
+        counter.peak = max(counter.peak, counter.live)
+
+    def __del__(self) -> None:
+        self.counter.live -= self.size
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    counter = LiveBytes()
+    with torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda saved: saved.tensor):
+        work()
+    return counter.peak
+
+
+def test_memory_does_not_grow_with_the_iterations(configure: Callable[..., TrainingConfig]) -> None:
+    def incrementally(iterations: int) -> None:
+        config = configure(approach={"levels": [13], "extra": [1, 3], "iterations": iterations})
+        ByHand(build_network(config), config, []).by_hand(made_up_batch(13, 32))
+
+    def through_all(iterations: int) -> None:
+        network, batch = build_network(configure()), made_up_batch(13, 32)
+        estimate, state, loss = batch.blurred, None, torch.zeros(())
+        for _ in range(iterations):
+            estimate, state = network(batch.blurred, estimate, state)
+            loss = loss + (estimate - batch.ladder[1]).abs().mean()
+        loss.backward()
+
+    first, second, seventh = (peak_bytes(lambda n=n: incrementally(n)) for n in (1, 2, 7))
+    assert second == seventh
+    assert seventh <= 1.01 * first  # the maps of the iteration before count, nothing else
+    assert peak_bytes(lambda: through_all(7)) > 6 * peak_bytes(lambda: through_all(1))
+
+
+def test_the_paper_s_learning_rate_is_halved_every_46000_batches() -> None:
+    settings = OptimiserConfig()
+    rates = {0: 2e-4, 45_999: 2e-4, 46_000: 1e-4, 91_999: 1e-4, 92_000: 5e-5, 459_999: 2e-4 / 2**9}
+    for batch, rate in rates.items():
+        assert learning_rate(settings, batch) == rate
+
+
+def test_the_modern_learning_rate_rises_and_falls_along_a_cosine() -> None:
+    optimiser = parse_config({"recipe": "modern", "data": {"pack": "x"}, "optimiser": {"batches": 1200}})
+    rates = [learning_rate(optimiser.optimiser, batch) for batch in range(1201)]
+    for batch in (0, 1, 99, 199):
+        assert rates[batch] == pytest.approx(1e-3 * (batch + 1) / 200)
+    assert max(rates) == rates[199] == rates[200] == 1e-3
+    for batch in (300, 450, 700, 1100):
+        turn = math.pi * (batch - 200) / 1000
+        assert rates[batch] == pytest.approx(1e-6 + (1e-3 - 1e-6) * math.cos(turn / 2) ** 2)
+    assert rates[700] == pytest.approx((1e-3 + 1e-6) / 2)
+    assert rates[1200] == pytest.approx(1e-6)
+    assert rates[199:] == sorted(rates[199:], reverse=True)
+
+
+def test_the_loss_falls_on_pictures_seen_again_and_again(configure: Callable[..., TrainingConfig]) -> None:
+    config = configure(approach={"levels": [7]}, optimiser={"learning_rate": 3e-3})
+    training = ByHand(build_network(config), config, [])
+    optimiser = training.configure_optimizers()
+    training.configure_optimizers = lambda: optimiser  # type: ignore[method-assign]
+    batch = made_up_batch(7)
+    losses = [float(training.by_hand(batch)[-1]) for _ in range(60)]
+    assert losses[-1] < 0.8 * losses[0]

@@ -1,0 +1,68 @@
+"""The network that a run starts from."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mtdeblur.errors import UserError
+from mtdeblur.networks.registry import NETWORKS, create_network
+from mtdeblur.networks.unroll import unroll
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.network import build_network, last_convolution
+from mtdeblur.weights.store import save_network
+
+SMALL = {"mtnaf": {"width": 8, "blocks": [1, 1, 1, 1, 1]}, "mtrnn": {"width": 4}}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_last_convolution_alone_decides_whether_there_is_a_residual(name: str) -> None:
+    network = create_network(name)
+    blurred = torch.rand(1, 3, 24, 40)
+    last = last_convolution(network)
+    assert last.out_channels % 3 == 0  # the pixels of a picture
+    torch.nn.init.normal_(last.weight)
+    assert not torch.equal(next(unroll(network, blurred, 1)), blurred)
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.zeros_(last.bias)
+    assert torch.equal(next(unroll(network, blurred, 1)), blurred)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_starts_at_the_identity_on_demand(
+    configure: Callable[..., TrainingConfig], name: str
+) -> None:
+    network = {"name": name, "options": SMALL[name]}
+    zeroed = build_network(configure(network=network, optimiser={"zero_last": True}))
+    blurred = torch.rand(2, 3, 16, 16)
+    assert all(torch.equal(estimate, blurred) for estimate in unroll(zeroed, blurred, 3))
+    assert sum(float(part.detach().abs().sum()) for part in zeroed.parameters()) > 0
+
+
+def test_the_seed_determines_fresh_weights(configure: Callable[..., TrainingConfig]) -> None:
+    before = torch.get_rng_state()
+    one, same, other = (build_network(configure(seed=seed)).state_dict() for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_given_weights_are_taken(configure: Callable[..., TrainingConfig], tmp_path) -> None:
+    network = build_network(configure(seed=5))
+    file = tmp_path / "start.safetensors"
+    save_network(file, network, dtype=torch.float32)
+    started = build_network(configure(network={"weights": str(file)}, optimiser={"zero_last": True}))
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, started.state_dict()[name])
+
+
+def test_another_network_s_weights_are_refused(configure: Callable[..., TrainingConfig], tmp_path) -> None:
+    file = tmp_path / "start.safetensors"
+    save_network(file, create_network("mtrnn", width=4))
+    with pytest.raises(UserError, match=r"network\.weights: .*start\.safetensors holds another network"):
+        build_network(configure(network={"weights": str(file)}))
+
+
+def test_options_that_no_network_can_have_are_refused(configure: Callable[..., TrainingConfig]) -> None:
+    with pytest.raises(UserError, match=r"network\.options: "):
+        build_network(configure(network={"options": {"width": -8}}))
