@@ -216,7 +216,7 @@ class _Pictures:
 
 def _corner(rng: np.random.Generator, picture: Pixels, side: int) -> tuple[int, int]:
     """Top and left of a random crop inside the picture; 0 where the picture is too small for one."""
-    height, width = picture.shape[:2]
+    height, width = len(picture), len(picture[0])
     return int(rng.integers(max(height - side, 0) + 1)), int(rng.integers(max(width - side, 0) + 1))
 
 

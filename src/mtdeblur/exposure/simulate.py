@@ -204,7 +204,7 @@ def frames_along(images: Tensor, size: int, path: CameraPath, depth: Tensor | No
 def _soft_shape(coarse: Tensor, height: int, width: int) -> Tensor:
     """(B, 1, height, width) opacities in [0, 1]: where a coarse field is positive, with a soft edge."""
     fine = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
-    return (fine * min(height, width) / 12 - 1.5).clamp(0, 1)
+    return (fine * min(height, width) / 24 - 0.5).clamp(0, 1)
 
 
 class _Draw:
@@ -237,7 +237,7 @@ class _Draw:
         place = velocity.cumsum(-1).permute(2, 0, 1)  # (13, B, 2)
         travelled = place.diff(dim=0).square().sum(-1).sqrt().sum(0)
         shift = (place - place[FRAMES // 2]) * (length / travelled)[:, None]
-        time = torch.linspace(-0.5, 0.5, FRAMES, device=self.device)[:, None]
+        time = (torch.arange(FRAMES, device=self.device)[:, None] - FRAMES // 2) / (FRAMES - 1)
         share = time * length.clamp(max=1)  # a still camera hardly turns
         return CameraPath(
             shift,
@@ -302,7 +302,7 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
 
     Args:
         images: (B, 3, H, W) in [0, 1], float.
-        quality: (B,), JPEG's scale of 1 to 100.
+        quality: (B,), whole numbers on JPEG's scale of 1 to 100, scaled as the IJG's library does.
 
     Returns:
         (B, 3, H, W), about [0, 1].
@@ -319,9 +319,9 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
     k = torch.arange(8, device=images.device, dtype=images.dtype)
     basis = torch.cos((2 * k + 1) * k[:, None] * math.pi / 16) / 2  # (frequency, place): orthonormal DCT-II
     basis[0] /= math.sqrt(2)
-    factor = torch.where(quality < 50, 50 / quality, 2 - quality / 50).to(images)
-    table = images.new_tensor(_LUMINANCE) * factor[:, None, None]
-    table = table.round().clamp(1, 255)[:, None, None, None]
+    quality = quality.to(images).round()
+    percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)[:, None, None]
+    table = ((images.new_tensor(_LUMINANCE) * percent + 50) / 100).floor().clamp(1, 255)[:, None, None, None]
     blocks = basis.T @ ((basis @ blocks @ basis.T / table).round() * table) @ basis
     ycc = blocks.transpose(3, 4).reshape(padded)[..., :height, :width]
     return (torch.einsum("ij,bjhw->bihw", to_ycc.inverse(), ycc) + 128) / 255
