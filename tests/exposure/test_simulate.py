@@ -241,11 +241,12 @@ def test_the_layer_moves_on_its_own_behind_a_soft_edge():
         left = frames[MIDDLE, 0, 0, :, : size // 2 - 2].numpy()
         assert frames.min() >= 0
         assert frames.max() <= 1
-        assert np.abs(np.diff(left, axis=1)).max() < 0.9  # no hard edge
         opacities.append(left)
-    everything = np.concatenate([o.ravel() for o in opacities])
-    assert 0.2 < everything.mean() < 0.8
-    assert 0.02 < ((everything > 0.01) & (everything < 0.99)).mean() < 0.5
+    opacity = np.stack(opacities)
+    assert 0.2 < opacity.mean() < 0.8
+    soft = ((opacity > 0.01) & (opacity < 0.99)).sum()
+    edges = (np.diff(opacity > 0.5, axis=-1)).sum()
+    assert 2 < soft / edges < 12  # pixels an edge is wide, along a row
     # it moves on a path of its own: the camera's motion alone gives other frames where the layer is
     moving = Motion(length=30, still=0, rotation=0, zoom=0, depth=0, layers=1)
     seen = simulate_frames(photographs(4, side), size, moving, range(4))

@@ -168,9 +168,9 @@ def _name_photos(places: Iterable[Path], long_side: int) -> Iterator[tuple[str, 
     folders = [list_pictures(place) for place in places if not place.is_file()]
     seen: set[Path] = set()
     for number, files in enumerate([*folders, sorted(place for place in places if place.is_file())]):
-        new = [file for file in files if file.resolve() not in seen]
-        seen.update(file.resolve() for file in new)
-        for index, file in enumerate(new):
+        new = {file.resolve(): file for file in files if file.resolve() not in seen}
+        seen.update(new)
+        for index, file in enumerate(new.values()):
             part = "valid" if index % HOLD_OUT == HOLD_OUT - 1 else "train"
             yield f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file, long_side
 
