@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mtdeblur.data.pack import Entry, Pack, Pixels, decode
@@ -44,12 +45,15 @@ class Exposures(NamedTuple):
         sensor: what happens to the inputs after the camera response function.
         clips: share of the exposures that come from real high-speed frames.
         gamma: share of the exposures that are averaged in gamma-2.2 linear light rather than as stored.
+        enlarge: smallest and largest factor by which photographs are enlarged first, 1 or more. A camera's
+            frames are softer than photographs that were made small; a network must know such images too.
     """
 
     motion: Motion
     sensor: Sensor
     clips: float
     gamma: float
+    enlarge: tuple[float, float] = (1.0, 1.0)
 
 
 class _Draw(IntEnum):
@@ -183,8 +187,10 @@ class LadderStream:
         rng = self._rng(_Draw.PHOTO, turn, place)
         picture = self.photos[int(rng.integers(len(self.photos)))]
         side = self.size + 2 * margin(self.exposures.motion)
-        crops = [_crop(picture, _corner(rng, picture, side), side) for _ in range(2)]
-        return _to_tensor(max(crops, key=_detail))
+        window = round(side / rng.uniform(*self.exposures.enlarge))
+        crops = [_crop(picture, _corner(rng, picture, window), window) for _ in range(2)]
+        crop = Image.fromarray(max(crops, key=_detail))
+        return _to_tensor(np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC)))
 
     def _frames(self, turn: int, place: int) -> Tensor:
         """The same crop (13, 3, size, size) of 13 consecutive frames, uint8."""

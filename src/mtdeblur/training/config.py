@@ -17,6 +17,7 @@ from mtdeblur.networks.registry import NETWORKS
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Factor = Annotated[float, Field(ge=1, le=8)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 MAY_CHANGE = ("optimiser.batches", "validation.every", "checkpoint_minutes")
@@ -115,12 +116,14 @@ class DataConfig(Section):
     """Share of the exposures made from the pack's real high-speed frames, where it has some."""
     gamma: Share = 0.5
     """Share of the exposures averaged in gamma-2.2 linear light, the rest as stored (as GoPro's blur/)."""
+    enlarge: tuple[Factor, Factor] = (1.0, 2.0)
+    """Smallest and largest factor by which photographs are enlarged: a camera's frames are softer."""
     motion: Motion = Motion()
     sensor: Sensor = Sensor()
 
     def exposures(self) -> Exposures:
         """How exposures are made."""
-        return Exposures(self.motion, self.sensor, self.clips, self.gamma)
+        return Exposures(self.motion, self.sensor, self.clips, self.gamma, self.enlarge)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -129,6 +132,8 @@ class DataConfig(Section):
                 "there is nothing to train on; give sharp photographs (--photos FOLDER or data.photos) "
                 "or a training pack (--pack FILE or data.pack)"
             )
+        if self.enlarge[0] > self.enlarge[1]:
+            raise ValueError("enlarge must be the smallest and the largest factor, in that order")
         if self.pack is not None and self.photos:
             raise ValueError("give either pack or photos, not both")
         return self

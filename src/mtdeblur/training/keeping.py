@@ -162,20 +162,26 @@ class BestWeights(Callback):
         training = as_training(pl_module)
         history = training.history
         notes = {"batches": str(training.batches_done), "gains": json.dumps(history[-1].gains)}
-        if score(history[-1].gains) >= max(score(row.gains) for row in history):
-            save_network(self.folder / BEST_WEIGHTS, training.network, notes=notes)
-        save_network(self.folder / LAST_WEIGHTS, training.network, notes=notes)
+        gain, iterations = score(history[-1].gains)
+        if gain >= max(score(row.gains)[0] for row in history):
+            save_network(self.folder / BEST_WEIGHTS, training.network, notes=notes, iterations=iterations)
+        save_network(self.folder / LAST_WEIGHTS, training.network, notes=notes, iterations=iterations)
         rows = [row._asdict() for row in history]
         write_atomically(self.folder / "history.json", json.dumps(rows, indent=1).encode())
 
 
-def score(gains: dict[str, list[float]]) -> float:
+def score(gains: dict[str, list[float]]) -> tuple[float, int]:
     """How good weights are: gain in PSNR over the sets, on average, at the iteration where it is highest.
 
     Args:
         gains: validation set to gain in dB at each iteration, at least one set.
+
+    Returns:
+        The gain in dB, and the iteration, from 1.
     """
-    return max(sum(row) / len(row) for row in zip(*gains.values(), strict=True))
+    means = [sum(row) / len(row) for row in zip(*gains.values(), strict=True)]
+    best = max(range(len(means)), key=means.__getitem__)
+    return means[best], best + 1
 
 
 def batches_done(checkpoint: Path) -> int:
