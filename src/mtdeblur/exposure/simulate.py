@@ -307,6 +307,9 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W), about [0, 1].
     """
+    if images.is_cuda and images.dtype != torch.float64:
+        # GPUs may round products to TF32, and coefficients would fall to other steps than on a CPU.
+        return compress(images.double(), quality).to(images)
     height, width = images.shape[-2:]
     to_ycc = images.new_tensor(
         [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
