@@ -229,7 +229,7 @@ class _Draw:
         u = self.uniform()
         short = min(1.0, motion.length)
         moving = ((u - motion.still) / max(1 - motion.still, 1e-6)).clamp(min=0)
-        longer = short + (motion.length - short) * moving**1.5
+        longer = short + (motion.length - short) * moving
         length = torch.where(u < motion.still, short * u / max(motion.still, 1e-6), longer)
         heading = self.normal(2, 1)
         bend = functional.avg_pool1d(self.normal(2, FRAMES + 6), 7, stride=1)  # (B, 2, 13), smooth over time
