@@ -97,8 +97,8 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
     source = Path(package.__file__).resolve().parents[1]
     code = (
         f"import sys; sys.path.insert(0, {str(source)!r}); sys.modules['pytorch_lightning'] = None\n"
-        f"from mtdeblur.cli.app import main; sys.argv = ['mtdeblur', 'train', {str(CONFIGS / 'paper.yaml')!r}]\n"
-        f"main()"
+        f"from mtdeblur.cli.app import main\n"
+        f"sys.argv = ['mtdeblur', 'train', {str(CONFIGS / 'paper.yaml')!r}]; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
