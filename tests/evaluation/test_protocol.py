@@ -10,8 +10,9 @@ from rich.console import Console
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import SSIM_CONVENTIONS, psnr, ssim
 from mtdeblur.evaluation.pairs import Pair
-from mtdeblur.evaluation.protocol import PairFigures, averages, evaluate
-from mtdeblur.evaluation.tables import Report, Subject, as_csv, as_json, as_tables
+from mtdeblur.evaluation.protocol import PairFigures, averages, measure
+from mtdeblur.evaluation.provenance import Subject
+from mtdeblur.evaluation.tables import Report, as_csv, as_json, as_tables
 
 SUBJECT = Subject(
     dataset="pairs",
@@ -39,7 +40,7 @@ def halves_of_the_way(blurred):
 
 
 def report():
-    return Report(SUBJECT, tuple(evaluate(PAIRS, halves_of_the_way, picture)))
+    return Report(SUBJECT, tuple(measure(pair, halves_of_the_way, picture) for pair in PAIRS))
 
 
 def test_every_iteration_is_measured_and_the_blurred_picture_is_iteration_0():
@@ -79,9 +80,9 @@ def test_pairs_that_cannot_be_measured_are_named():
         return np.zeros((16, 12 if path.name.endswith("blur") else 13, 3), np.uint8)
 
     with pytest.raises(UserError, match="one-blur is 12x16, one-sharp is 13x16"):
-        list(evaluate(PAIRS, halves_of_the_way, unlike))
+        measure(PAIRS[0], halves_of_the_way, unlike)
     with pytest.raises(UserError, match="one-blur is 300x10: SSIM is defined from 11x11"):
-        list(evaluate(PAIRS, halves_of_the_way, lambda path: np.zeros((10, 300, 3), np.uint8)))
+        measure(PAIRS[0], halves_of_the_way, lambda path: np.zeros((10, 300, 3), np.uint8))
 
 
 def test_json_holds_every_figure_with_what_it_belongs_to():
@@ -96,7 +97,7 @@ def test_json_holds_every_figure_with_what_it_belongs_to():
 
 def test_an_infinite_psnr_is_null_in_json():
     perfect = Report(
-        SUBJECT, tuple(evaluate(PAIRS, lambda blurred: [blurred], lambda path: picture("x-sharp")))
+        SUBJECT, (measure(PAIRS[0], lambda blurred: [blurred], lambda path: picture("a-sharp")),)
     )
     content = json.loads(as_json(perfect), parse_constant=pytest.fail)
     assert content["averages"][1]["psnr"] is None

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mtdeblur import __version__
-from mtdeblur.cli import deblur, pack, train
+from mtdeblur.cli import deblur, evaluate, pack, simulate, train
 from mtdeblur.errors import UserError
 
 INTERRUPTED = 130  # what shells expect of a program that was stopped by Ctrl-C
@@ -19,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("deblur")(deblur.deblur)
+app.command("evaluate")(evaluate.evaluate)
+app.command("simulate")(simulate.simulate)
 app.command("train")(train.train)
 app.command("pack")(pack.pack)
 

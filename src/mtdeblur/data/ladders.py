@@ -1,10 +1,12 @@
 """Batches of ladders: crops of the temporal levels of many exposures, simulated or from real frames.
 
-What the batch with a given number holds is a pure function of the seed and that number, whatever the device and
-however many processes share the work: so a run resumes at any batch, and processes see disjoint data.
+What the batch with a given number holds is a pure function of the seed and that number, whatever the device
+(up to rounding) and however many processes share the work: so a run resumes at any batch, and processes see
+disjoint data.
 """
 
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mtdeblur.data.pack import Entry, Pack, Pixels, decode
+from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.levels import temporal_ladder
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor, margin, record, simulate_ladder
@@ -49,11 +52,25 @@ class Exposures(NamedTuple):
     gamma: float
 
 
+class _Draw(IntEnum):
+    """What random numbers are drawn for; each purpose has a stream of its own."""
+
+    LEVEL = 0
+    ORDER = 1
+    CROP = 2
+    SENSOR = 3
+    KIND = 4
+    PHOTO = 5
+    CLIP = 6
+    MOTION = 7
+
+
 class LadderStream:
     """The training data: for each batch number a batch, on the device.
 
-    Each of the batch's places has a small pool of exposures larger than the patch, simulated afresh every
-    `reuse` x `pool` batches; every exposure is cropped, flipped and turned `reuse` times before it goes.
+    Each of the batch's places has a small pool of exposures, made afresh every `reuse` x `pool` batches;
+    every exposure is cropped, flipped and turned `reuse` times before it goes. Exposures that are used more
+    than once are a quarter larger than the patch.
 
     Args:
         pack: where the photographs and frames are; they are kept decoded in memory.
@@ -63,7 +80,7 @@ class LadderStream:
         batch: patches in a batch over all processes.
         reuse: how often an exposure is used.
         pool: exposures that a place of the batch holds at a time.
-        seed: of everything random here.
+        seed: of everything random here, 0 or more.
         device: where exposures are simulated and batches live.
         rank: which process this is.
         world: how many processes share a batch; must divide it.
@@ -94,118 +111,133 @@ class LadderStream:
         self.device = torch.device(device)
         share = batch // world
         self.places = range(rank * share, (rank + 1) * share)
-        self.photos = _Cache(pack.photos)
-        self.clips = [_Cache(clip) for clip in pack.clips if len(clip) >= FRAMES]
-        self.size = patch if reuse == 1 else patch + patch // 2
-        self._round = -1
-        self._ladders: dict[int, Tensor] = {}  # level to (pool, places, 3, size, size) uint8
+        self.photos = _Pictures(pack.photos)
+        self.clips = [_Pictures(clip) for clip in pack.clips]
+        self.size = patch if reuse == 1 else patch + patch // 4
+        self._made = range(1, max(levels) + 1, 2)  # levels of every exposure
+        self._round = -1  # which exposures are in the pool: (pool, places, levels, 3, size, size)
+        shape = (pool, len(self.places), len(self._made), 3, self.size, self.size)
+        self._pool = torch.empty(shape, dtype=torch.uint8, device=self.device)
 
     def batch(self, number: int) -> LadderBatch:
-        """The batch with that number, from 0."""
-        step, round_ = number % (self.pool * self.reuse), number // (self.pool * self.reuse)
+        """The batch with that number, from 0.
+
+        Raises:
+            UserError: if a picture of the pack cannot be used.
+        """
+        round_, step = divmod(number, self.pool * self.reuse)
         if round_ != self._round:
             self._fill(round_)
-        level = self.levels[int(self._rng(number, -1).integers(len(self.levels)))]
-        images: list[Tensor] = []  # each (levels, 3, P, P)
-        wanted = [n for n in self._ladders if n <= level]
+        level = self.levels[self._rng(_Draw.LEVEL, number).integers(len(self.levels))]
+        wanted = range(1, level + 1, 2)
+        crops: list[Tensor] = []  # each (levels, 3, P, P)
         for index, place in enumerate(self.places):
-            rng = self._rng(number, place)
-            order = np.random.default_rng((self.seed, round_, place, step // self.pool)).permutation(
-                self.pool
-            )
+            order = self._rng(_Draw.ORDER, round_, step // self.pool, place).permutation(self.pool)
+            rng = self._rng(_Draw.CROP, number, place)
             top, left = rng.integers(self.size - self.patch + 1, size=2)
-            crop = torch.stack(
-                [
-                    self._ladders[n][
-                        order[step % self.pool], index, :, top : top + self.patch, left : left + self.patch
-                    ]
-                    for n in wanted
-                ]
-            )
+            exposure = self._pool[order[step % self.pool], index, : len(wanted)]
+            crop = exposure[..., top : top + self.patch, left : left + self.patch]
             crop = crop.flip(-1) if rng.integers(2) else crop
-            images.append(torch.rot90(crop, int(rng.integers(4)), (-2, -1)))
-        stacked = torch.stack(images).float().div(255)
-        ladder = {n: stacked[:, i].contiguous() for i, n in enumerate(wanted)}
-        seeds = [int(self._rng(number, place).integers(2**62)) for place in self.places]
-        return LadderBatch(number, level, record(ladder[level], self.exposures.sensor, seeds), ladder)
+            crops.append(torch.rot90(crop, int(rng.integers(4)), (-2, -1)))
+        images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
+        blurred = record(images[-1], self.exposures.sensor, self._seeds(_Draw.SENSOR, number, self.places))
+        return LadderBatch(number, level, blurred, dict(zip(wanted, images, strict=True)))
 
-    def _rng(self, number: int, place: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, number, place + 1, 7))
+    def _rng(self, purpose: _Draw, *key: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, purpose, *key))
+
+    def _seeds(self, purpose: _Draw, number: int, places: Sequence[int]) -> list[int]:
+        return [int(self._rng(purpose, number, place).integers(2**62)) for place in places]
 
     def _fill(self, round_: int) -> None:
         """Make the exposures of a round: `pool` for every place of the batch."""
-        levels = range(1, max(self.levels) + 1, 2)
-        made = [self._expose(round_ * self.pool + slot, levels) for slot in range(self.pool)]
-        self._ladders = {n: torch.stack([ladder[n] for ladder in made]) for n in levels}
+        # On a CPU one sample at a time: its frames stay in the cache.
+        together = 1 if self.device.type == "cpu" else len(self.places)
+        for slot, exposures in enumerate(self._pool):
+            for first in range(0, len(self.places), together):
+                part = slice(first, first + together)
+                ladder = self._expose(round_ * self.pool + slot, self.places[part])
+                for index, image in enumerate(ladder.values()):
+                    exposures[part, index] = image.mul(255).round_()
         self._round = round_
 
-    def _expose(self, turn: int, levels: Sequence[int]) -> dict[int, Tensor]:
-        """One exposure for every place: level to (places, 3, size, size), uint8."""
-        rng = np.random.default_rng((self.seed, turn, 11))
+    def _expose(self, turn: int, places: Sequence[int]) -> dict[int, Tensor]:
+        """One exposure for each of these places: level to (places, 3, size, size) in [0, 1]."""
+        rng = self._rng(_Draw.KIND, turn)
         crf = GAMMA if rng.random() < self.exposures.gamma else IDENTITY
         if self.clips and (not self.photos or rng.random() < self.exposures.clips):
-            frames = torch.stack([self._real_frames(turn, place) for place in self.places], dim=1)
-            ladder = temporal_ladder(frames.to(self.device).float().div(255), levels, crf)
-        else:
-            sharp = torch.stack([self._photograph(turn, place) for place in self.places])
-            seeds = [int(self._rng(turn, place).integers(2**62)) for place in self.places]
-            ladder = simulate_ladder(
-                sharp.to(self.device).float().div(255), self.size, levels, self.exposures.motion, crf, seeds
-            )
-        return {n: image.mul(255).round().byte() for n, image in ladder.items()}
-
-    def _photograph(self, turn: int, place: int) -> Tensor:
-        """A crop (3, h, w) of a photograph, uint8: of two places drawn, the one with more detail."""
-        rng = np.random.default_rng((self.seed, turn, place, 13))
-        picture = self.photos[int(rng.integers(len(self.photos)))]
-        side = self.size + 2 * margin(self.exposures.motion)
-        if min(picture.shape[:2]) < side:
-            missing = [max(0, side - length) for length in picture.shape[:2]]
-            widths = [(gap // 2, gap - gap // 2) for gap in missing]
-            picture = np.pad(picture, [*widths, (0, 0)], mode="symmetric")
-        tops, lefts = (rng.integers(length - side + 1, size=2) for length in picture.shape[:2])
-        crops = [picture[top : top + side, left : left + side] for top, left in zip(tops, lefts, strict=True)]
-        return _to_tensor(max(crops, key=_detail))
-
-    def _real_frames(self, turn: int, place: int) -> Tensor:
-        """The same crop (13, 3, size, size) of 13 consecutive frames, uint8."""
-        rng = np.random.default_rng((self.seed, turn, place, 17))
-        clip = self.clips[int(rng.integers(len(self.clips)))]
-        start = int(rng.integers(len(clip) - FRAMES + 1))
-        height, width = clip[start].shape[:2]
-        top, left = (int(rng.integers(length - self.size + 1)) for length in (height, width))
-        return torch.stack(
-            [
-                _to_tensor(clip[index][top : top + self.size, left : left + self.size])
-                for index in range(start, start + FRAMES)
-            ]
+            frames = torch.stack([self._frames(turn, place) for place in places], dim=1)
+            return temporal_ladder(frames.to(self.device).float().div_(255), self._made, crf)
+        photographs = torch.stack([self._photograph(turn, place) for place in places])
+        return simulate_ladder(
+            photographs.to(self.device).float().div_(255),
+            self.size,
+            self._made,
+            self.exposures.motion,
+            crf,
+            self._seeds(_Draw.MOTION, turn, places),
         )
 
+    def _photograph(self, turn: int, place: int) -> Tensor:
+        """A crop (3, h, w) of a photograph, uint8: of two drawn, the one with more detail."""
+        rng = self._rng(_Draw.PHOTO, turn, place)
+        picture = self.photos[int(rng.integers(len(self.photos)))]
+        side = self.size + 2 * margin(self.exposures.motion)
+        crops = [_crop(picture, _corner(rng, picture, side), side) for _ in range(2)]
+        return _to_tensor(max(crops, key=_detail))
 
-class _Cache(Sequence[Pixels]):
+    def _frames(self, turn: int, place: int) -> Tensor:
+        """The same crop (13, 3, size, size) of 13 consecutive frames, uint8."""
+        rng = self._rng(_Draw.CLIP, turn, place)
+        clip = self.clips[int(rng.integers(len(self.clips)))]
+        start = int(rng.integers(len(clip) - FRAMES + 1))
+        frames = [clip[index] for index in range(start, start + FRAMES)]
+        if len({frame.shape for frame in frames}) > 1:
+            raise UserError(f"the frames of the clip around {clip.entries[start]} differ in size")
+        corner = _corner(rng, frames[0], self.size)
+        return torch.stack([_to_tensor(_crop(frame, corner, self.size)) for frame in frames])
+
+
+class _Pictures:
     """Pictures of a pack, each decoded once and kept."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self.entries = entries
-        self.kept: dict[int, Pixels] = {}
+        self._kept: dict[int, Pixels] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Pixels:
-        if index not in self.kept:
-            self.kept[index] = decode(self.entries[index])
-        return self.kept[index]
+        if index not in self._kept:
+            self._kept[index] = decode(self.entries[index])
+        return self._kept[index]
+
+
+def _corner(rng: np.random.Generator, picture: Pixels, side: int) -> tuple[int, int]:
+    """Top and left of a random crop inside the picture; 0 where the picture is too small for one."""
+    height, width = len(picture), len(picture[0])
+    return int(rng.integers(max(height - side, 0) + 1)), int(rng.integers(max(width - side, 0) + 1))
+
+
+def _crop(picture: Pixels, corner: tuple[int, int], side: int) -> Pixels:
+    """A crop (side, side, 3); a picture that is too small is mirrored on all sides."""
+    top, left = corner
+    crop = picture[top : top + side, left : left + side]
+    gaps = [side - length for length in crop.shape[:2]]
+    if any(gaps):
+        crop = np.pad(crop, [*((gap // 2, gap - gap // 2) for gap in gaps), (0, 0)], mode="symmetric")
+    return crop
 
 
 def _detail(crop: Pixels) -> float:
     """Mean difference of neighbouring pixels."""
-    grey = crop[::2, ::2, 1].astype(np.int16)
-    return float(np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean())
+    green = crop[::2, ::2, 1].astype(np.int16)
+    return sum(float(np.mean(np.abs(np.diff(green, axis=axis)))) for axis in (0, 1))
 
 
 def _to_tensor(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # pyright: ignore[reportUnknownMemberType]
 
 
 class ValidationSet(NamedTuple):
@@ -231,20 +263,32 @@ def validation_sets(
     Args:
         pack: where they are.
         levels: input levels of the simulated exposures.
-        size: height and width of the simulated exposures, in pixels.
+        size: height and width of the simulated exposures, in pixels; of smaller photographs the shorter side.
         limit: how many photographs at most.
+
+    Yields:
+        "simulated" and "pairs", each where the pack has such.
+
+    Raises:
+        UserError: if a picture cannot be read, or the pictures of a pair differ in size.
     """
     simulated: list[tuple[Tensor, Tensor]] = []
     for index, entry in enumerate(pack.valid_photos[:limit]):
-        sharp = _to_tensor(decode(entry))[None].float().div(255)
-        side = min(size, *sharp.shape[-2:])
+        photograph = _load(entry)
         level = levels[index % len(levels)]
-        ladder = simulate_ladder(sharp, side, {1, level}, Motion(), GAMMA, [index])
+        side = min(size, *photograph.shape[-2:])
+        ladder = simulate_ladder(photograph, side, {1, level}, Motion(), GAMMA, [index])
         simulated.append((ladder[level], ladder[1]))
     if simulated:
         yield ValidationSet("simulated", simulated)
-    real = [
-        tuple(_to_tensor(decode(side))[None].float().div(255) for side in pair) for pair in pack.valid_pairs
-    ]
-    if real:
-        yield ValidationSet("pairs", [(blurred, sharp) for blurred, sharp in real])
+    pairs = [(_load(blurred), _load(sharp)) for blurred, sharp in pack.valid_pairs]
+    for (entry, _), (blurred, sharp) in zip(pack.valid_pairs, pairs, strict=True):
+        if blurred.shape != sharp.shape:
+            raise UserError(f"{entry} and its sharp picture differ in size")
+    if pairs:
+        yield ValidationSet("pairs", pairs)
+
+
+def _load(entry: Entry) -> Tensor:
+    """(1, 3, H, W) in [0, 1], float."""
+    return _to_tensor(decode(entry))[None].float().div_(255)

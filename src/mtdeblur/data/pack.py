@@ -3,18 +3,21 @@
 A pack is a ZIP of JPEG pictures at the size that training needs, in folders that say what they are::
 
     train/photos/NAME.jpg            sharp photographs, for simulated exposures
-    train/clips/CLIP/NUMBER.jpg      consecutive frames of a high-speed camera
+    train/clips/CLIP/NUMBER.jpg      13 or more consecutive frames of a high-speed camera
     valid/photos/NAME.jpg            photographs held out
     valid/pairs/{blur,sharp}/NAME    real pairs held out
 
-A folder of the same layout serves as well as the archive.
+A folder of the same layout serves as well as the archive, with pictures of any format that Pillow reads.
 """
 
 import io
+import re
+import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,43 +25,16 @@ from PIL import Image, ImageOps
 
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES
+from mtdeblur.media.files import atomic_path, reason
+from mtdeblur.media.pictures import SUFFIXES, list_pictures
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 Pixels = NDArray[np.uint8]
 HOLD_OUT = 10
 """Every tenth photograph by sorted name is never trained on."""
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
-
-
-class Pack:
-    """A pack opened for reading: pictures by the folder they stand in.
-
-    Args:
-        path: the archive, or a folder of the same layout.
-
-    Raises:
-        UserError: if it is neither, or holds no photographs and no clips to train on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            root = path if path.is_dir() else zipfile.Path(zipfile.ZipFile(path))
-        except (OSError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{path} is not a training pack ({error}); make one with 'mtdeblur pack'"
-            ) from error
-        self.photos = _pictures(root / "train" / "photos")
-        clips = root / "train" / "clips"
-        self.clips = [_pictures(clip) for clip in _children(clips)]
-        self.valid_photos = _pictures(root / "valid" / "photos")
-        blur, sharp = (_pictures(root / "valid" / "pairs" / side) for side in ("blur", "sharp"))
-        if [_stem(entry) for entry in blur] != [_stem(entry) for entry in sharp]:
-            raise UserError(f"{path}: the names in valid/pairs/blur and valid/pairs/sharp differ")
-        self.valid_pairs = list(zip(blur, sharp, strict=True))
-        if not self.photos and not self.clips:
-            raise UserError(
-                f"{path} holds nothing in train/photos or train/clips; make a pack with 'mtdeblur pack'"
-            )
+_LOWEST_QUALITY = 60
 
 
 class Entry(Protocol):
@@ -78,8 +54,50 @@ class Entry(Protocol):
         ...
 
 
+class Pack:
+    """A pack opened for reading: pictures by the folder they stand in, each list sorted by name.
+
+    Args:
+        path: the archive, or a folder of the same layout.
+
+    Attributes:
+        photos: sharp photographs to train on.
+        clips: runs of consecutive frames to train on, at least 13 each.
+        valid_photos: photographs held out.
+        valid_pairs: (blurred, sharp) held out.
+
+    Raises:
+        UserError: if it is neither, holds no photographs and no clips to train on, or is not whole: a clip is
+            too short, or a held-out picture has no partner.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            root = path if path.is_dir() else zipfile.Path(zipfile.ZipFile(path))
+        except (OSError, zipfile.BadZipFile) as error:
+            why = reason(error) if isinstance(error, OSError) else error
+            raise UserError(f"{path} is no training pack ({why}); make one with 'mtdeblur pack'") from error
+        self.photos: Sequence[Entry] = _pictures(root / "train" / "photos")
+        self.clips: Sequence[Sequence[Entry]] = [
+            _pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()
+        ]
+        self.valid_photos: Sequence[Entry] = _pictures(root / "valid" / "photos")
+        blurred, sharp = (_pictures(root / "valid" / "pairs" / side) for side in ("blur", "sharp"))
+        self.valid_pairs: Sequence[tuple[Entry, Entry]] = list(zip(blurred, sharp, strict=False))
+        if not self.photos and not self.clips:
+            raise UserError(
+                f"{path} holds nothing in train/photos or train/clips; make a pack with 'mtdeblur pack'"
+            )
+        for frames in self.clips:
+            if len(frames) < FRAMES:
+                raise UserError(f"{path}: a clip has {len(frames)} frames; an exposure needs {FRAMES}")
+        if [_stem(entry) for entry in blurred] != [_stem(entry) for entry in sharp]:
+            raise UserError(f"{path}: the names in valid/pairs/blur and valid/pairs/sharp differ")
+
+
 def decode(entry: Entry) -> Pixels:
-    """Read one picture.
+    """Read one picture, turned upright; alpha is dropped, and 16-bit grey keeps its upper 8 bits.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -88,22 +106,16 @@ def decode(entry: Entry) -> Pixels:
         UserError: if it cannot be read, naming it.
     """
     try:
-        with Image.open(io.BytesIO(entry.read_bytes())) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"cannot read the picture {entry}: {error}") from error
-
-
-def _children(folder: Path | zipfile.Path) -> Sequence[Path | zipfile.Path]:
-    return sorted(folder.iterdir(), key=lambda entry: entry.name) if folder.is_dir() else []
-
-
-def _pictures(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
-    return [entry for entry in _children(folder) if Path(entry.name).suffix.lower() in PICTURES]
-
-
-def _stem(entry: Entry) -> str:
-    return Path(entry.name).stem
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of, it has read nevertheless
+            with Image.open(io.BytesIO(entry.read_bytes())) as image:
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I;16"):
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+                return np.asarray(upright.convert("RGB"))
+    except Exception as error:  # broken files make decoders and archives fail in many ways
+        why = reason(error) if isinstance(error, OSError) and error.strerror else _one_line(error)
+        raise UserError(f"cannot read the picture {entry}: {why}") from error
 
 
 def build_pack(
@@ -117,95 +129,101 @@ def build_pack(
     limit: int | None = None,
     runs: int = 8,
 ) -> None:
-    """Build a pack; written under a temporary name first, so an interrupted build leaves nothing behind.
+    """Build a pack; the file appears when it is whole. The same sources give the same bytes.
 
     Args:
         output: the archive.
-        photos: folders of sharp photographs, or single pictures; every tenth of a folder by sorted name is
-            held out.
+        photos: folders of sharp photographs (their sub-folders too), and single pictures, which count as one
+            more folder; every tenth of a folder by sorted name is held out.
         clips: folders of consecutive high-speed frames, or videos.
         pairs: a folder with `blur/` and `sharp/`, held out for validation.
         long_side: longer photographs are made smaller to this many pixels; clips and pairs keep their size.
         quality: JPEG quality of what is re-encoded, 1 to 100.
         limit: size of the archive in bytes; the quality is lowered in steps of 4, to 60, until it fits.
-        runs: how many runs of 13 frames are kept of a clip, spread evenly over it.
+        runs: a clip of more than this many times 13 frames is cut to so many runs of 13, spread evenly.
 
     Raises:
-        UserError: if nothing is found, a picture cannot be read, or the limit cannot be met.
+        UserError: if nothing is found, something cannot be read or written, or the limit cannot be met.
     """
-    pictures = list(_name_photos(photos)) + list(_name_pairs(pairs))
     clips = list(clips)
-    if not pictures and not clips:
-        raise UserError("a training pack needs photographs or high-speed clips")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".part")
-    try:
-        for tried in range(quality, min(quality, 60) - 1, -4):
-            with zipfile.ZipFile(temporary, "w") as archive:  # JPEG does not compress further
-                for name, file in pictures:
-                    side = long_side if "photos" in name else None
-                    archive.writestr(name, _encode(decode(file), side, tried))
-                for clip in clips:
-                    for name, frame in _name_runs(clip, runs):
-                        archive.writestr(name, _encode(frame, None, tried))
+    pictures = [*_name_photos(photos, long_side), *_name_pairs(pairs)]
+    if not clips and not any(name.startswith("train/") for name, _, _ in pictures):
+        raise UserError("a training pack needs photographs or high-speed clips to train on")
+    with atomic_path(output) as temporary:
+        for tried in range(quality, min(quality, _LOWEST_QUALITY) - 1, -4):
+            with zipfile.ZipFile(temporary, "w") as archive:  # stored: JPEG does not compress further
+                for name, file, side in pictures:
+                    archive.writestr(zipfile.ZipInfo(name), _encode(decode(file), side, tried))
+                for number, clip in enumerate(clips):
+                    for name, frame in _name_frames(clip, number, runs):
+                        archive.writestr(zipfile.ZipInfo(name), _encode(frame, None, tried))
             if limit is None or temporary.stat().st_size <= limit:
-                temporary.replace(output)
                 return
         raise UserError(f"the pack does not fit in {limit} bytes; give fewer pictures or a smaller long side")
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def _name_photos(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
-    """Each photograph's name in the pack."""
-    for number, place in enumerate(places):
-        if place.is_dir():
-            files = [file for file in place.rglob("*") if file.suffix.lower() in PICTURES]
-        elif place.is_file():
-            files = [place]
-        else:
-            raise UserError(f"there is no photograph or folder {place}")
-        for index, file in enumerate(sorted(files)):
+def _name_photos(places: Iterable[Path], long_side: int) -> Iterator[tuple[str, Path, int | None]]:
+    """Each photograph's name in the pack, file and longest side; a file found twice counts once."""
+    places = list(places)
+    folders = [list_pictures(place) for place in places if not place.is_file()]
+    seen: set[Path] = set()
+    for number, files in enumerate([*folders, sorted(place for place in places if place.is_file())]):
+        new = {file.resolve(): file for file in files if file.resolve() not in seen}
+        seen.update(new)
+        for index, file in enumerate(new.values()):
             part = "valid" if index % HOLD_OUT == HOLD_OUT - 1 else "train"
-            yield f"{part}/photos/{number:03d}-{index:05d}-{file.stem}.jpg", file
+            yield f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file, long_side
 
 
-def _name_pairs(pairs: Path | None) -> Iterator[tuple[str, Path]]:
-    """Each validation picture's name in the pack."""
-    for side in ("blur", "sharp") if pairs is not None else ():
-        files = [file for file in _children(pairs / side) if Path(file.name).suffix.lower() in PICTURES]
-        if not files:
-            raise UserError(f"{pairs} has no pictures in {side}/; a folder of pairs has blur/ and sharp/")
-        for file in files:
-            yield f"valid/pairs/{side}/{_stem(file)}.jpg", file
+def _name_pairs(pairs: Path | None) -> Iterator[tuple[str, Path, int | None]]:
+    """Each validation picture's name in the pack and file; they keep their size."""
+    if pairs is None:
+        return
+    sides = {side: list_pictures(pairs / side, recursive=False) for side in ("blur", "sharp")}
+    if [file.stem for file in sides["blur"]] != [file.stem for file in sides["sharp"]]:
+        raise UserError(f"{pairs}: the names in blur/ and sharp/ differ")
+    for side, files in sides.items():
+        for index, file in enumerate(files):
+            yield f"valid/pairs/{side}/{index:05d}-{_plain(file.stem)}.jpg", file, None
 
 
-def _name_runs(clip: Path, runs: int) -> Iterator[tuple[str, Pixels]]:
-    """Runs of 13 consecutive frames, spread evenly over the clip, each run with its own name."""
-    frames = list(_frames(clip))
-    starts = sorted({round(start) for start in np.linspace(0, len(frames) - FRAMES, runs)})
-    if len(frames) < FRAMES:
-        raise UserError(f"the clip {clip} has {len(frames)} frames; an exposure needs {FRAMES}")
-    for start in starts:
-        for number in range(start, start + FRAMES):
-            yield f"train/clips/{clip.stem}-{start:06d}/{number:06d}.jpg", frames[number]
+def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
+    """The frames of a clip that are kept, with their names: each run is a clip of its own in the pack."""
+    total = sum(1 for _ in _frames(clip))
+    if total < FRAMES:
+        raise UserError(f"the clip {clip} has {total} frames; an exposure needs {FRAMES}")
+    if total <= runs * FRAMES:
+        starts, length = [0], total
+    else:
+        starts, length = np.linspace(0, total - FRAMES, runs).astype(int).tolist(), FRAMES
+    run_of = {index: start for start in starts for index in range(start, start + length)}
+    for index, read in enumerate(_frames(clip)):
+        if index in run_of:
+            folder = f"{number:03d}-{_plain(clip.stem)}-{run_of[index]:06d}"
+            yield f"train/clips/{folder}/{index:06d}.jpg", read()
 
 
-def _frames(clip: Path) -> Iterator[Pixels]:
-    """All frames of a folder or a video, in order."""
+def _frames(clip: Path) -> Iterator[Callable[[], Pixels]]:
+    """How to read each frame of a folder or a video, in order."""
     if clip.is_dir():
-        yield from (decode(entry) for entry in _pictures(clip))
+        for file in sorted(list_pictures(clip, recursive=False), key=_order):
+            yield partial(decode, file)
         return
     try:
         import av  # a video is read only here, and PyAV is large
-
-        with av.open(str(clip)) as container:
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
+        from av.error import FFmpegError
     except ImportError:
         raise UserError(f"reading the video {clip} needs PyAV: pip install av") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the video {clip}: {error}") from error
+    try:
+        with av.open(str(clip)) as container:
+            for frame in container.decode(video=0):
+                yield partial(_rgb, frame)
+    except (FFmpegError, OSError, ValueError, IndexError) as error:
+        raise UserError(f"cannot read the video {clip}: {_one_line(error)}") from error
+
+
+def _rgb(frame: "VideoFrame") -> Pixels:
+    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
 def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
@@ -215,3 +233,33 @@ def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
+
+
+def _children(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
+    if not folder.is_dir():
+        return []
+    visible = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(visible, key=_order)
+
+
+def _pictures(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
+    return [entry for entry in _children(folder) if Path(entry.name).suffix.lower() in SUFFIXES]
+
+
+def _order(entry: Entry) -> list[tuple[int, str]]:
+    """Sorts by name, numbers in it by their value: frame 2 before frame 10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", entry.name)
+    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts]
+
+
+def _stem(entry: Entry) -> str:
+    return Path(entry.name).stem
+
+
+def _plain(name: str) -> str:
+    """A name that every archive and system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtdeblur.errors import UserError
-
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
-"""Files with other suffixes, and hidden ones, are passed over."""
+from mtdeblur.media.pictures import SUFFIXES
 
 
 class Pair(NamedTuple):
@@ -21,7 +19,8 @@ def find_pairs(dataset: Path, maximum: int | None = None) -> list[Pair]:
     """List the pairs of a data set, sorted by name.
 
     Known layouts: `blur/` and `sharp/` with pictures of the same stem (suffixes may differ); folders of such
-    pairs, one a sequence; and GoPro's, where the sequences lie in `test/`.
+    pairs, one a sequence; and GoPro's, where the sequences lie in `test/`. Hidden files, and those without a
+    picture's suffix, are passed over.
 
     Args:
         dataset: the folder.
@@ -76,7 +75,7 @@ def _pairs_of(folder: Path, prefix: str) -> list[Pair]:
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
             raise UserError(f"{found[path.stem]} and {path} share a stem, so their partner is not clear")

@@ -1,7 +1,8 @@
 """The protocol: every estimate of every pair, measured by every named convention."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -44,27 +45,21 @@ class PairFigures:
     iterations: tuple[Figures, ...]
 
 
-def evaluate(pairs: Iterable[Pair], progress: Progress, read: Reader) -> Iterator[PairFigures]:
-    """Measure pair after pair.
+def measure(pair: Pair, progress: Progress, read: Reader) -> PairFigures:
+    """Measure one pair: the blurred picture and every estimate against the ground truth.
 
     Args:
-        pairs: what to measure.
+        pair: what to measure.
         progress: the method under test.
         read: reads a picture file.
 
-    Yields:
-        One pair's figures, as soon as they are there.
-
     Raises:
-        UserError: if the pictures of a pair differ in size or are too small for SSIM; and what `read` raises.
+        UserError: if the pictures differ in size or are too small for SSIM; and what `read` raises.
     """
-    for pair in pairs:
-        blurred, sharp = read(pair.blur), read(pair.sharp)
-        _check_sizes(pair, blurred, sharp)
-        figures = [_measure(0, blurred, sharp)]
-        for iteration, estimate in enumerate(progress(blurred), 1):
-            figures.append(_measure(iteration, estimate, sharp))
-        yield PairFigures(pair.name, tuple(figures))
+    blurred, sharp = read(pair.blur), read(pair.sharp)
+    _check_sizes(pair, blurred, sharp)
+    estimates = chain([blurred], progress(blurred))
+    return PairFigures(pair.name, tuple(_figures(i, estimate, sharp) for i, estimate in enumerate(estimates)))
 
 
 def averages(pairs: Sequence[PairFigures]) -> tuple[Figures, ...]:
@@ -83,7 +78,7 @@ def averages(pairs: Sequence[PairFigures]) -> tuple[Figures, ...]:
     return means
 
 
-def _measure(iteration: int, estimate: Pixels, sharp: Pixels) -> Figures:
+def _figures(iteration: int, estimate: Pixels, sharp: Pixels) -> Figures:
     similarity = {name: ssim(estimate, sharp, name) for name in SSIM_CONVENTIONS}
     return Figures(iteration, psnr(estimate, sharp), similarity)
 

@@ -1,11 +1,39 @@
-"""Where figures come from: the program's version and commit, and the device."""
+"""Where figures come from: weights, the program's version and commit, and the device."""
 
+import hashlib
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 import mtdeblur
+from mtdeblur.weights.catalogue import catalogue, find_weights
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured, and on what; every figure of a report carries it.
+
+    Attributes:
+        dataset: the folder of pairs.
+        weights: name or path of the weights.
+        weights_sha256: of the weights file.
+        version: of the program.
+        commit: of the program, None outside a checkout.
+        device: such as `cpu, 2 threads, AVX512`.
+        precision: such as `float32`.
+        iterations: how many the network was run.
+    """
+
+    dataset: str
+    weights: str
+    weights_sha256: str
+    version: str
+    commit: str | None
+    device: str
+    precision: str
+    iterations: int
 
 
 def commit() -> str | None:
@@ -16,6 +44,17 @@ def commit() -> str | None:
     ):  # installed in some other checkout
         return None
     return _git(package, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
+
+
+def identify_weights(source: str | None) -> tuple[str, str]:
+    """Name and SHA-256 of the weights that a name, a path or None (the default weights) stands for.
+
+    Raises:
+        UserError: as `find_weights` does.
+    """
+    name = source or next(name for name, entry in catalogue().items() if entry.default)
+    with find_weights(source).open("rb") as file:
+        return name, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def device_name(device: torch.device) -> str:

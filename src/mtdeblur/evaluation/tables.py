@@ -14,34 +14,10 @@ from rich.text import Text
 
 from mtdeblur.evaluation.metrics import PSNR_CONVENTION, SSIM_CONVENTIONS
 from mtdeblur.evaluation.protocol import Figures, PairFigures, averages
+from mtdeblur.evaluation.provenance import Subject
 
 LISTED_IMAGES = 40
 """Up to this many pictures the terminal lists each one."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What was measured, and on what; every figure of a report carries it.
-
-    Attributes:
-        dataset: the folder of pairs.
-        weights: name or path of the weights.
-        weights_sha256: of the weights file.
-        version: of the program.
-        commit: of the program, None outside a checkout.
-        device: such as `cpu, 2 threads, AVX512`.
-        precision: such as `float32`.
-        iterations: how many the network was run.
-    """
-
-    dataset: str
-    weights: str
-    weights_sha256: str
-    version: str
-    commit: str | None
-    device: str
-    precision: str
-    iterations: int
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """A simulated high-speed camera: from a sharp photograph, the frames of one exposure and its temporal levels.
 
-The photograph is seen by a camera that moves along a smooth random path (translation, rotation and zoom) before a
-scene of varying depth; in part of the samples a second layer with a soft edge moves on its own. Everything is
-batched tensor code that runs where the photographs are. Frames are made in linear light; sensor noise and
-compression come after the camera response function, as in a camera.
+The photograph is seen by a camera that moves along a smooth random path (translation, rotation and zoom)
+before a scene of varying depth; in part of the samples a second layer with a soft edge moves on its own.
+Everything is batched tensor code that runs where the photographs are. Frames are made in linear light; sensor
+noise and compression come after the camera response function, as in a camera.
 """
 
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,11 +28,15 @@ class Motion:
 
     Attributes:
         length: longest path of the camera over TL13, in pixels.
-        still: share of the samples whose camera hardly moves (at most 1 pixel).
+        still: share of the samples whose camera hardly moves: a path of at most 1 pixel, and as much less
+            rotation and zoom.
         rotation: standard deviation of the rotation over TL13, in degrees.
         zoom: standard deviation of the zoom over TL13, as a factor's logarithm.
-        depth: how much the translation varies over the picture, as a share of itself (parallax).
+        depth: standard deviation of the translation over the picture, as a share of itself (parallax).
         layers: share of the samples with an independently moving layer.
+
+    Raises:
+        ValueError: if a share lies outside of [0, 1], or a size is negative or not finite.
     """
 
     length: float = 48.0
@@ -41,16 +46,25 @@ class Motion:
     depth: float = 0.3
     layers: float = 0.4
 
+    def __post_init__(self) -> None:
+        _check_sizes(length=self.length, rotation=self.rotation, zoom=self.zoom, depth=self.depth)
+        _check_shares(still=self.still, layers=self.layers)
+
 
 @dataclass(frozen=True)
 class Sensor:
     """What happens to an exposure after the camera response function.
 
     Attributes:
-        noise: largest standard deviation of the noise at mid-grey, in [0, 1] units; each sample draws its own.
+        noise: largest standard deviation of the noise at mid-grey, of [0, 1]; each sample draws its own.
+            The variance grows with the stored value v as 0.5 + v.
         noisy: share of the samples that have noise.
         compressed: share of the samples that are compressed.
         quality: range of the compression's quality, on JPEG's scale of 1 to 100.
+
+    Raises:
+        ValueError: if a share lies outside of [0, 1], the noise is negative or not finite, or the range of
+            the quality is out of order or of the scale.
     """
 
     noise: float = 0.015
@@ -58,20 +72,53 @@ class Sensor:
     compressed: float = 0.3
     quality: tuple[int, int] = (70, 98)
 
+    def __post_init__(self) -> None:
+        _check_sizes(noise=self.noise)
+        _check_shares(noisy=self.noisy, compressed=self.compressed)
+        low, high = self.quality
+        if not 1 <= low <= high <= 100:
+            raise ValueError(f"quality must be a range within 1 to 100, lowest first, not {low} to {high}")
+
+
+def _check_sizes(**sizes: float) -> None:
+    for name, size in sizes.items():
+        if not 0 <= size < math.inf:
+            raise ValueError(f"{name} must be 0 or more, not {size}")
+
+
+def _check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} is a share from 0 to 1, not {share}")
+
+
+class CameraPath(NamedTuple):
+    """Where each sample's camera is at each frame, from where it is at the mid-frame.
+
+    Attributes:
+        shift: (13, B, 2), pixels to the right and down.
+        angle: (13, B), radians, from right to down.
+        zoom: (13, B), logarithm of the factor; above 0 the camera sees more.
+    """
+
+    shift: Tensor
+    angle: Tensor
+    zoom: Tensor
+
 
 def margin(motion: Motion) -> int:
-    """Pixels that a photograph's crop needs around the wanted frame, so that the camera sees no border."""
-    return math.ceil(motion.length / 2) + 4
+    """Pixels that a photograph needs around the frames, so that the camera hardly ever sees its mirror."""
+    return math.ceil(motion.length * (0.5 + motion.depth)) + 4
 
 
 def simulate_frames(photographs: Tensor, size: int, motion: Motion, seeds: Sequence[int]) -> Tensor:
     """The frames of one exposure of each photograph.
 
     Args:
-        photographs: (B, 3, H, W), linear light in [0, 1], float, H and W at least `size`; what stands outside of
-            a photograph is mirrored.
-        size: height and width of the frames, in pixels; the mid-frame shows the
-            photograph's middle, and the moving layer where there is one.
+        photographs: (B, 3, H, W), linear light in [0, 1], float, H and W at least `size`; what stands outside
+            of a photograph is mirrored.
+        size: height and width of the frames, in pixels; the mid-frame shows the photograph's middle, and the
+            moving layer where there is one.
         motion: what moves, and how far.
         seeds: B seeds, one a sample: a sample does not depend on its neighbours, nor on the device.
 
@@ -87,18 +134,16 @@ def simulate_frames(photographs: Tensor, size: int, motion: Motion, seeds: Seque
     if len(seeds) != batch:
         raise ValueError(f"{batch} photographs need {batch} seeds, not {len(seeds)}")
     draw = _Draw(seeds, photographs.device)
-    grid = _pixel_grid(size, (height, width), photographs.device)  # (size, size, 2), pixels from the middle
-    lengths = draw.lengths(motion)
-    depth = 1 + motion.depth * draw.smooth_field(size)  # (B, size, size, 1)
-    frames = _expose(photographs, grid, draw.path(lengths), draw.twist(motion), depth)
-    moving = draw.uniform() < motion.layers
-    path, twist, blob = draw.path(draw.lengths(motion)), draw.twist(motion), draw.blob(height, width)
-    if bool(moving.any()):  # the layer shows the photograph turned around, through a shape with a soft edge
-        layer = torch.cat([photographs.flip(-1, -2), blob], dim=1)[moving]
-        twist = (twist[0][:, moving], twist[1][:, moving])
-        seen = _expose(layer, grid, path[:, moving], twist, torch.ones_like(depth[moving]))
-        opacity = seen[:, :, 3:]  # (13, b, 1, size, size)
-        frames[:, moving] = frames[:, moving] * (1 - opacity) + seen[:, :, :3] * opacity
+    path, depth = draw.path(motion), 1 + motion.depth * draw.smooth_field(size)
+    frames = frames_along(photographs, size, path, depth)
+    chance, path, shape = draw.uniform(), draw.path(motion), draw.normal(1, 5, 5)
+    layered = [sample for sample in range(batch) if chance[sample] < motion.layers]
+    if layered:  # the layer shows the photograph turned around, through a shape with a soft edge
+        opacity = _soft_shape(shape[layered], height, width)
+        layer = torch.cat([photographs[layered].flip(-1, -2), opacity], dim=1)
+        seen = frames_along(layer, size, CameraPath(*(part[:, layered] for part in path)))
+        for index, sample in enumerate(layered):
+            frames[:, sample].lerp_(seen[:, index, :3], seen[:, index, 3:])
     return frames
 
 
@@ -125,59 +170,45 @@ def simulate_ladder(
     return {n: crf.encode(light).clamp(0, 1) for n, light in temporal_ladder(frames, levels).items()}
 
 
-def record(exposures: Tensor, sensor: Sensor, seeds: Sequence[int]) -> Tensor:
-    """What the camera stores of exposures: noisy and compressed in part of the samples, and quantised.
+def frames_along(images: Tensor, size: int, path: CameraPath, depth: Tensor | None = None) -> Tensor:
+    """What a camera on a given path sees of the middle of plane images, by bilinear interpolation.
 
     Args:
-        exposures: (B, 3, H, W), stored values in [0, 1], float.
-        sensor: how noisy and how compressed.
-        seeds: B seeds, one a sample.
+        images: (B, C, H, W), float; what stands outside is mirrored.
+        size: height and width of the frames, in pixels.
+        path: of each sample's camera.
+        depth: (B, 1, size, size), by how much the shift is multiplied at each pixel; 1 by default.
 
     Returns:
-        (B, 3, H, W) in [0, 1], multiples of 1/255.
+        (13, B, C, size, size), dtype and device of the images.
     """
-    draw = _Draw(seeds, exposures.device)
-    deviation = torch.where(draw.uniform() < sensor.noisy, sensor.noise * draw.uniform(), 0)
-    noise = torch.empty_like(exposures)
-    for sample, seed in zip(noise, seeds, strict=True):
-        sample.normal_(generator=torch.Generator(exposures.device).manual_seed(seed))
-    stored = exposures + deviation[:, None, None, None] * (0.5 + exposures).sqrt() * noise
-    stored = stored.clamp(0, 1).mul(255).round().div(255)
-    chosen = draw.uniform() < sensor.compressed
-    low, high = sensor.quality
-    quality = low + (high - low) * draw.uniform()
-    if bool(chosen.any()):
-        stored[chosen] = compress(stored[chosen], quality[chosen]).clamp(0, 1).mul(255).round().div(255)
-    return stored
-
-
-def _expose(image: Tensor, grid: Tensor, path: Tensor, twist: tuple[Tensor, Tensor], depth: Tensor) -> Tensor:
-    """Sample `image` (B, C, H, W) at every frame's place of the camera: (13, B, C, size, size)."""
-    height, width = image.shape[-2:]
-    angle, zoom = twist  # (13, B) each
-    cos, sin = zoom.exp() * angle.cos(), zoom.exp() * angle.sin()
-    # x right and y down from the middle; normalised coordinates are these, divided by half the size
-    turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (13, B, 2, 2)
-    scale = torch.tensor([2 / width, 2 / height], device=image.device)
-    frames: list[Tensor] = []
-    for matrix, shift in zip(turn, path, strict=True):
-        places = torch.einsum("bij,hwj->bhwi", matrix, grid) + shift[:, None, None] * depth
-        frames.append(
-            functional.grid_sample(image, places * scale, padding_mode="reflection", align_corners=False)
-        )
-    return torch.stack(frames)
-
-
-def _pixel_grid(size: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """(size, size, 2): x and y of the middle pixels of a picture of that shape, from its middle."""
-    rows, columns = (
-        torch.arange(size, device=device) + (length - size) // 2 - (length - 1) / 2 for length in shape
+    height, width = images.shape[-2:]
+    # Places are counted from the middle of the image, x to the right and y down, in halves of the image.
+    x, y = (
+        torch.arange(size, device=images.device, dtype=images.dtype) + (length - size) // 2 - (length - 1) / 2
+        for length in (width, height)
     )
-    return torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+    half = images.new_tensor([width / 2, height / 2])
+    cos, sin = path.zoom.exp() * path.angle.cos(), path.zoom.exp() * path.angle.sin()
+    steps = (torch.stack([cos, sin], -1) / half, torch.stack([-sin, cos], -1) / half, path.shift / half)
+    frames = images.new_empty(len(cos), *images.shape[:2], size, size)
+    for frame, right, down, shift in zip(frames, *(step[..., None, None] for step in steps), strict=True):
+        # (B, 2, size, size); no matrix product, which GPUs may round to TF32
+        places = x * right + y[:, None] * down
+        places = places + shift if depth is None else torch.addcmul(places, depth, shift)
+        grid = places.permute(0, 2, 3, 1)
+        frame.copy_(functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False))
+    return frames
+
+
+def _soft_shape(coarse: Tensor, height: int, width: int) -> Tensor:
+    """(B, 1, height, width) opacities in [0, 1]: where a coarse field is positive, with a soft edge."""
+    fine = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
+    return (fine * min(height, width) / 24 - 0.5).clamp(0, 1)
 
 
 class _Draw:
-    """Random numbers of a batch, each sample's from its own seed; drawn on the CPU, so the same everywhere."""
+    """Random numbers of a batch, each sample's from its own seed; drawn on the CPU, so alike anywhere."""
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
         self.device = device
@@ -193,38 +224,64 @@ class _Draw:
         drawn = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
         return drawn.to(self.device)
 
-    def lengths(self, motion: Motion) -> Tensor:
-        """(B,) lengths of the camera's path over TL13 in pixels: some still, the rest up to the longest."""
+    def path(self, motion: Motion) -> CameraPath:
+        """Smooth random paths, some of them still."""
         u = self.uniform()
-        moving = (u - motion.still).clamp(min=0) / (1 - motion.still)
-        return torch.where(u < motion.still, u / motion.still, 1 + (motion.length - 1) * moving**1.5)
-
-    def path(self, lengths: Tensor) -> Tensor:
-        """(13, B, 2) smooth random paths in pixels of the given lengths; the mid-frame is at the origin."""
+        short = min(1.0, motion.length)
+        moving = ((u - motion.still) / max(1 - motion.still, 1e-6)).clamp(min=0)
+        longer = short + (motion.length - short) * moving**1.5
+        length = torch.where(u < motion.still, short * u / max(motion.still, 1e-6), longer)
         heading = self.normal(2, 1)
         bend = functional.avg_pool1d(self.normal(2, FRAMES + 6), 7, stride=1)  # (B, 2, 13), smooth over time
         velocity = heading + 0.9 * math.sqrt(7) * self.uniform()[:, None, None] * bend
-        place = velocity.cumsum(-1).permute(2, 0, 1)
-        moved = (place[1:] - place[:-1]).norm(dim=-1).sum(0)
-        return (place - place[FRAMES // 2]) * (lengths / moved.clamp(min=1e-6))[None, :, None]
-
-    def twist(self, motion: Motion) -> tuple[Tensor, Tensor]:
-        """Rotation in radians and logarithm of the zoom, (13, B) each, zero at the mid-frame."""
-        time = torch.linspace(-0.5, 0.5, FRAMES, device=self.device)[:, None]
-        angle = math.radians(motion.rotation) * self.normal()
-        return time * angle, time * motion.zoom * self.normal()
+        place = velocity.cumsum(-1).permute(2, 0, 1)  # (13, B, 2)
+        travelled = place.diff(dim=0).square().sum(-1).sqrt().sum(0)
+        shift = (place - place[FRAMES // 2]) * (length / travelled)[:, None]
+        time = (torch.arange(FRAMES, device=self.device)[:, None] - FRAMES // 2) / (FRAMES - 1)
+        share = time * length.clamp(max=1)  # a still camera hardly turns
+        return CameraPath(
+            shift,
+            share * math.radians(motion.rotation) * self.normal(),
+            share * motion.zoom * self.normal(),
+        )
 
     def smooth_field(self, size: int) -> Tensor:
-        """(B, size, size, 1) smooth random fields of about unit spread: the scene's depth."""
+        """(B, 1, size, size) smooth random fields of about unit spread, within [-2, 2]: the scene's depth."""
         coarse = self.normal(1, 4, 4)
         fine = functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
-        return fine.clamp(-2, 2).permute(0, 2, 3, 1)
+        return fine.clamp(-2, 2)
 
-    def blob(self, height: int, width: int) -> Tensor:
-        """(B, 1, H, W) opacities in [0, 1] of a random shape with a soft edge."""
-        coarse = self.normal(1, 5, 5)
-        fine = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
-        return (fine * min(height, width) / 12 - 2).add(0.5).clamp(0, 1)
+
+def record(exposures: Tensor, sensor: Sensor, seeds: Sequence[int]) -> Tensor:
+    """What the camera stores of exposures: noisy and compressed in part of the samples, and quantised.
+
+    Args:
+        exposures: (B, 3, H, W), stored values in [0, 1], float.
+        sensor: how noisy and how compressed.
+        seeds: B seeds, one a sample: a sample does not depend on its neighbours, nor on the device.
+
+    Returns:
+        (B, 3, H, W) in [0, 1], multiples of 1/255.
+    """
+    draw = _Draw(seeds, exposures.device)
+    noisy = draw.uniform() < sensor.noisy
+    deviation = torch.where(noisy, sensor.noise * draw.uniform(), 0)
+    chosen = draw.uniform() < sensor.compressed
+    low, high = sensor.quality
+    quality = low + (high - low) * draw.uniform()
+    stored = exposures.clone()
+    for image, level, generator in zip(stored, deviation, draw.generators, strict=True):
+        if level > 0:
+            noise = torch.randn(image.shape, generator=generator).to(image)
+            image.addcmul_((image + 0.5).sqrt_(), noise, value=float(level))
+    stored = _quantise(stored)
+    if bool(chosen.any()):
+        stored[chosen] = _quantise(compress(stored[chosen], quality[chosen]))
+    return stored
+
+
+def _quantise(images: Tensor) -> Tensor:
+    return images.clamp(0, 1).mul_(255).round_().div_(255)
 
 
 _LUMINANCE = (
@@ -241,29 +298,30 @@ _LUMINANCE = (
 
 
 def compress(images: Tensor, quality: Tensor) -> Tensor:
-    """Quantise 8x8 blocks in the frequency domain as JPEG does (luminance table for all of Y, Cb and Cr, 4:4:4).
+    """Quantise 8x8 blocks in the frequency domain as JPEG does, 4:4:4, Cb and Cr by the luminance table too.
 
     Args:
         images: (B, 3, H, W) in [0, 1], float.
-        quality: (B,), JPEG's scale of 1 to 100.
+        quality: (B,), whole numbers on JPEG's scale of 1 to 100, scaled as the IJG's library does.
 
     Returns:
         (B, 3, H, W), about [0, 1].
     """
-    batch, _, height, width = images.shape
-    device = images.device
-    to_ycc = torch.tensor(
-        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], device=device
+    height, width = images.shape[-2:]
+    to_ycc = images.new_tensor(
+        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
     )
     ycc = torch.einsum("ij,bjhw->bihw", to_ycc, images * 255 - 128)
     ycc = functional.pad(ycc, (0, -width % 8, 0, -height % 8), mode="replicate")
-    blocks = ycc.unflatten(2, (-1, 8)).unflatten(4, (-1, 8)).transpose(3, 4)  # (B, 3, h, w, 8, 8)
-    k = torch.arange(8, device=device, dtype=images.dtype)
-    basis = torch.cos((2 * k[None] + 1) * k[:, None] * math.pi / 16) / 2
+    padded = ycc.shape
+    rows, columns = padded[2] // 8, padded[3] // 8
+    blocks = ycc.reshape(-1, 3, rows, 8, columns, 8).transpose(3, 4)  # (B, 3, rows, columns, 8, 8)
+    k = torch.arange(8, device=images.device, dtype=images.dtype)
+    basis = torch.cos((2 * k + 1) * k[:, None] * math.pi / 16) / 2  # (frequency, place): orthonormal DCT-II
     basis[0] /= math.sqrt(2)
-    factor = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality) / 100
-    table = torch.tensor(_LUMINANCE, device=device, dtype=images.dtype) * factor[:, None, None]
-    table = table.round().clamp(1, 255)[:, None, None, None]
+    quality = quality.to(images).round()
+    percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)[:, None, None]
+    table = ((images.new_tensor(_LUMINANCE) * percent + 50) / 100).floor().clamp(1, 255)[:, None, None, None]
     blocks = basis.T @ ((basis @ blocks @ basis.T / table).round() * table) @ basis
-    ycc = blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3)[..., :height, :width]
+    ycc = blocks.transpose(3, 4).reshape(padded)[..., :height, :width]
     return (torch.einsum("ij,bjhw->bihw", to_ycc.inverse(), ycc) + 128) / 255

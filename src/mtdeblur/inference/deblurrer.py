@@ -16,7 +16,7 @@ from mtdeblur.inference.tiling import TiledNetwork
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.weights.catalogue import find_weights
-from mtdeblur.weights.store import load_network
+from mtdeblur.weights.store import best_iterations, load_network
 
 Image = NDArray[Any]
 
@@ -38,7 +38,7 @@ def load(
 
     Args:
         weights: a name of the catalogue, a file, or None for the default weights.
-        iterations: how many to run; None for the network's own default.
+        iterations: how many to run; None for what the weights advise.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32" or "bfloat16"; auto takes bfloat16 where the processor is good at it.
         tile: side in pixels of the tiles that each iteration runs over, "off", or "auto" (on for pictures
@@ -47,7 +47,10 @@ def load(
     Raises:
         UserError: in one line, if any of these cannot be had.
     """
-    network = load_network(find_weights(weights))
+    path = find_weights(weights)
+    network = load_network(path)
+    if iterations is None:
+        iterations = best_iterations(path)
     return Deblurrer(network, iterations=iterations, device=device, precision=precision, tile=tile)
 
 

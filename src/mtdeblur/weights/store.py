@@ -20,11 +20,19 @@ FORMAT = "mtdeblur-1"
 
 
 class Header(NamedTuple):
-    """What a weights file says about itself: the registered network, its options, and free notes."""
+    """What a weights file says about itself.
+
+    Attributes:
+        network: name of the registered network.
+        options: of that network.
+        notes: free text.
+        iterations: how many iterations serve these weights best, as measured; None where nobody has.
+    """
 
     network: str
     options: dict[str, Any]
     notes: dict[str, str]
+    iterations: int | None = None
 
 
 def save_network(
@@ -32,6 +40,7 @@ def save_network(
     network: nn.Module,
     *,
     notes: Mapping[str, str] | None = None,
+    iterations: int | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write a network's weights as one safetensors file, whole or not at all.
@@ -40,6 +49,7 @@ def save_network(
         path: the file; its folder exists.
         network: one of the registry.
         notes: free text kept in the header, such as the recipe or the commit.
+        iterations: how many iterations serve these weights best; None leaves it to the network's contract.
         dtype: floating point type in which the weights are stored.
 
     Raises:
@@ -53,6 +63,7 @@ def save_network(
         "network": name,
         "options": json.dumps(options, sort_keys=True),
         "notes": json.dumps(dict(notes or {}), sort_keys=True),
+        "iterations": json.dumps(iterations),
     }
     _write_atomically(path, save(tensors, metadata=header))
 
@@ -68,6 +79,15 @@ def read_header(path: Path) -> Header:
             return _header(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from None
+
+
+def best_iterations(path: Path) -> int | None:
+    """How many iterations a weights file says serve it best; None where it does not say.
+
+    Raises:
+        UserError: if the file is missing, unreadable, damaged or not one of ours.
+    """
+    return None if path.suffix.lower() in (".pt", ".pth") else read_header(path).iterations
 
 
 def load_network(source: str | Path) -> nn.Module:
@@ -118,7 +138,12 @@ def _header(metadata: Mapping[str, str]) -> Header:
     for key, value in options.items():
         if isinstance(value, list):  # JSON knows no tuples
             options[key] = tuple(cast("list[Any]", value))
-    return Header(metadata["network"], options, dict(json.loads(metadata["notes"])))
+    return Header(
+        metadata["network"],
+        options,
+        dict(json.loads(metadata["notes"])),
+        json.loads(metadata.get("iterations", "null")),
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -1,0 +1,100 @@
+"""The command `mtdeblur evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtdeblur.cli.deblur import Precision
+
+
+def evaluate(
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATASET",
+            help="Folder with blur/ and sharp/, pictures matched by name; or folders of such pairs in it "
+            "(GoPro's layout, with test/ or without).",
+            show_default=False,
+        ),
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Name of shipped weights, or a file.", show_default="the default weights"),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many iterations to run.", show_default="what the weights advise"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
+    ] = Precision.auto,
+    tile: Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")] = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for evaluation.csv and evaluation.json.", show_default=False
+        ),
+    ] = None,
+    max_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure only this many, spread over the data set.", show_default="all"),
+    ] = None,
+) -> None:
+    """Measure PSNR and SSIM over a folder of blurred and sharp pairs.
+
+    Every iteration is measured, the blurred pictures themselves too, each
+    figure by its named convention. A pair that cannot be measured is
+    reported, the rest goes on, and the exit code is 1.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    import mtdeblur
+    from mtdeblur.errors import UserError
+    from mtdeblur.evaluation import tables
+    from mtdeblur.evaluation.pairs import find_pairs
+    from mtdeblur.evaluation.protocol import PairFigures, measure
+    from mtdeblur.evaluation.provenance import Subject, commit, device_name, identify_weights
+    from mtdeblur.inference.deblurrer import load
+    from mtdeblur.media.files import check_writable, write_atomically
+    from mtdeblur.media.pictures import read_picture
+
+    files = {kind: output / f"evaluation.{kind}" for kind in ("csv", "json")} if output else {}
+    for path in files.values():
+        check_writable(path)
+    pairs = find_pairs(dataset, max_images)
+    deblurrer = load(weights, iterations=iterations, device=device, precision=precision.value, tile=tile)
+    name, sha256 = identify_weights(weights)
+    subject = Subject(
+        dataset=str(dataset),
+        weights=name,
+        weights_sha256=sha256,
+        version=mtdeblur.__version__,
+        commit=commit(),
+        device=device_name(deblurrer.device),
+        precision=deblurrer.precision,
+        iterations=deblurrer.iterations,
+    )
+
+    measured: list[PairFigures] = []
+    console = Console(stderr=True)
+    for pair in track(pairs, "Measuring", console=console):
+        try:
+            measured.append(
+                measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
+            )
+        except UserError as error:
+            console.print(f"mtdeblur: {error}", markup=False, highlight=False, soft_wrap=True)
+    if not measured:
+        raise typer.Exit(1)
+
+    report = tables.Report(subject, tuple(measured))
+    terminal = Console()
+    (terminal if terminal.is_terminal else Console(width=160)).print(tables.as_tables(report))
+    if files:
+        write_atomically(files["csv"], tables.as_csv(report).encode())
+        write_atomically(files["json"], tables.as_json(report).encode())
+    if len(measured) < len(pairs):
+        raise typer.Exit(1)

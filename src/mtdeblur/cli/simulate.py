@@ -1,0 +1,65 @@
+"""The command `mtdeblur simulate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def simulate(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for blur/ and sharp/.", show_default=False)
+    ],
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PHOTO", help="Sharp photographs, and folders of them.", show_default=False),
+    ] = None,
+    public_domain: Annotated[
+        bool, typer.Option("--public-domain", help="Take the public-domain photographs in scikit-image.")
+    ] = False,
+    exposures: Annotated[int, typer.Option(min=1, help="Pairs to make of each photograph.")] = 4,
+    level: Annotated[
+        int, typer.Option(min=3, max=13, help="Temporal level of the blurred pictures, odd.")
+    ] = 11,
+    length: Annotated[
+        float, typer.Option(min=0, max=400, help="Longest path of the camera over 13 frames, in pixels.")
+    ] = 24.0,
+    longest: Annotated[
+        int, typer.Option(min=64, help="Photographs with a longer side are made smaller first, in pixels.")
+    ] = 1280,
+    crf: Annotated[
+        str, typer.Option(help="Camera response function: gamma, identity, or a file with two columns.")
+    ] = "gamma",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pairs.")] = 0,
+) -> None:
+    """Make blurred and sharp pairs with a simulated high-speed camera.
+
+    A margin of each photograph is lost: only the moving camera sees it.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from mtdeblur.errors import UserError
+    from mtdeblur.evaluation import simulated
+    from mtdeblur.exposure.crf import GAMMA, IDENTITY, read_crf
+    from mtdeblur.exposure.simulate import Motion
+
+    if bool(photos) == public_domain:
+        raise UserError("give either photographs or --public-domain")
+    how = simulated.Simulation(
+        level=level,
+        seed=seed,
+        longest=longest,
+        crf={"gamma": GAMMA, "identity": IDENTITY}.get(crf) or read_crf(crf),
+        motion=Motion(length=length),
+    )
+    photographs = simulated.find_photographs(photos) if photos else simulated.public_domain_photographs()
+    outcomes = simulated.write_pairs(photographs, output, exposures, how)
+    failed = False
+    console = Console(stderr=True)
+    for error in track(outcomes, "Simulating", total=len(photographs), console=console):
+        if error:
+            failed = True
+            console.print(f"mtdeblur: {error}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,147 @@
+"""The commands evaluate and simulate, with the weights that ship."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from skimage.io import imread, imsave
+
+from mtdeblur.cli import app
+from mtdeblur.evaluation.metrics import psnr
+
+
+@pytest.fixture
+def mtdeblur(monkeypatch, capsys, tmp_path):
+    """Run the command line here, in a folder of the test's own: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["mtdeblur", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        said = capsys.readouterr()
+        return stop.value.code or 0, said.out, said.err
+
+    return run
+
+
+def write(path, height=24, width=20, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    imsave(path, pixels, check_contrast=False)
+
+
+def errors(said):
+    return [line for line in said.splitlines() if line.startswith("mtdeblur: ")]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    for number, name in enumerate(("a.png", "b.png")):
+        write(tmp_path / "pairs" / "blur" / name, seed=number)
+        write(tmp_path / "pairs" / "sharp" / name, seed=number + 10)
+    return tmp_path / "pairs"
+
+
+def test_a_data_set_is_measured(mtdeblur, dataset, tmp_path):
+    code, out, _ = mtdeblur(
+        "evaluate", dataset, "--iterations", 2, "--precision", "float32", "-o", "figures/here"
+    )
+    assert code == 0
+    assert "SSIM volume" in out
+    content = json.loads((tmp_path / "figures/here/evaluation.json").read_text())
+    assert [image["image"] for image in content["images"]] == ["a", "b"]
+    blurred, sharp = (imread(dataset / side / "b.png") for side in ("blur", "sharp"))
+    first, *estimates = content["images"][1]["iterations"]
+    assert first["psnr"] == pytest.approx(psnr(blurred, sharp))
+    assert len(estimates) == 2
+    subject = content["subject"]
+    assert (subject["iterations"], subject["precision"], subject["dataset"]) == (2, "float32", str(dataset))
+    assert len(subject["weights_sha256"]) == 64
+    with (tmp_path / "figures/here/evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["weights_sha256"] for row in rows} == {subject["weights_sha256"]}
+    assert f"{float(next(row['value'] for row in rows if row['image'] == 'mean')):.2f}" in out
+
+
+def test_a_pair_that_cannot_be_measured_is_reported_and_the_rest_goes_on(mtdeblur, dataset):
+    write(dataset / "blur" / "c.png", height=25)
+    write(dataset / "sharp" / "c.png")
+    for side in ("blur", "sharp"):
+        (dataset / side / "d.jpg").write_text("no picture")
+    code, out, err = mtdeblur("evaluate", dataset, "--iterations", 1)
+    assert code == 1
+    assert "Mean over 2 pictures" in out
+    first, second = errors(err)
+    assert "c.png is 20x25" in first
+    assert "d.jpg" in second
+
+
+def test_nothing_measured_is_no_result(mtdeblur, tmp_path):
+    for side in ("blur", "sharp"):
+        write(tmp_path / "pairs" / side / "a.png", height=5)
+    code, out, err = mtdeblur("evaluate", "pairs", "-o", "figures")
+    assert (code, out) == (1, "")
+    assert len(errors(err)) == 1
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["nowhere"], "nowhere"),
+        (["pairs/blur"], "expected blur/NAME.png with sharp/NAME.png"),
+        (["pairs", "--weights", "nothing"], "nothing"),
+        (["pairs", "--device", "abacus"], "abacus"),
+        (["pairs", "--tile", "-1"], "tile"),
+        (["pairs", "-o", "pairs/blur/a.png"], "a.png"),
+    ],
+)
+def test_mistakes_get_one_line(mtdeblur, dataset, arguments, names):
+    code, out, err = mtdeblur("evaluate", *arguments)
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("mtdeblur: ")
+    assert names in line
+
+
+def test_simulated_pairs_can_be_evaluated(mtdeblur, tmp_path):
+    write(tmp_path / "photos" / "one.png", 60, 70)
+    options = ("--exposures", 2, "--length", 8, "--level", 7, "--crf", "identity", "--seed", 3)
+    assert mtdeblur("simulate", "photos", "-o", "pairs", *options)[0] == 0
+    account = json.loads((tmp_path / "pairs" / "simulation.json").read_text())
+    assert (account["level"], account["crf"], account["seed"]) == (7, "identity", 3)
+    code, out, _ = mtdeblur("evaluate", "pairs", "--iterations", 1)
+    assert code == 0
+    assert "one-1" in out
+
+
+def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
+    write(tmp_path / "fine.png", 60, 70)
+    write(tmp_path / "tiny.png", 9, 9)
+    code, _, err = mtdeblur("simulate", "tiny.png", "fine.png", "-o", "pairs", "--length", 8)
+    assert code == 1
+    (line,) = errors(err)
+    assert "tiny-0: a picture of 9x9 is too small" in line
+    assert (tmp_path / "pairs" / "blur" / "fine-3.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], "--public-domain"),
+        (["a.png", "--public-domain"], "either"),
+        (["a.png", "--level", "4"], "not 4"),
+        (["a.png", "--crf", "sepia"], "sepia"),
+        (["empty"], "empty"),
+    ],
+)
+def test_mistakes_of_simulate_get_one_line(mtdeblur, tmp_path, arguments, names):
+    (tmp_path / "empty").mkdir()
+    write(tmp_path / "a.png", 60, 70)
+    code, out, err = mtdeblur("simulate", *arguments, "-o", "pairs")
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("mtdeblur: ")
+    assert names in line

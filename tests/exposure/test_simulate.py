@@ -1,0 +1,408 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtdeblur.exposure.crf import GAMMA, IDENTITY
+from mtdeblur.exposure.levels import temporal_level
+from mtdeblur.exposure.simulate import (
+    FRAMES,
+    CameraPath,
+    Motion,
+    Sensor,
+    _Draw,
+    compress,
+    frames_along,
+    margin,
+    record,
+    simulate_frames,
+    simulate_ladder,
+)
+
+MIDDLE = FRAMES // 2
+CALM = Motion(length=0, still=0, rotation=0, zoom=0, depth=0, layers=0)
+CLEAN = Sensor(noise=0, noisy=0, compressed=0)
+
+
+def photographs(batch, side, seed=0):
+    """Smooth coloured noise, so that bilinear interpolation is close to any other."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((batch, 3, side // 4 + 2, side // 4 + 2)))
+    return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)
+
+
+def paths(count, motion=None):
+    return _Draw(range(count), torch.device("cpu")).path(motion or Motion())
+
+
+def straight(step, batch=1):
+    """A path of constant velocity: `step` pixels a frame to the right and down."""
+    time = torch.arange(FRAMES, dtype=torch.float64) - MIDDLE
+    zero = torch.zeros(FRAMES, batch, dtype=torch.float64)
+    return CameraPath(
+        (time[:, None] * torch.tensor(step))[:, None].expand(-1, batch, -1).double(), zero, zero
+    )
+
+
+# -- settings
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"length": -1},
+        {"length": math.nan},
+        {"length": math.inf},
+        {"rotation": -0.1},
+        {"zoom": -0.1},
+        {"depth": -0.1},
+        {"still": 1.1},
+        {"still": -0.1},
+        {"layers": 2},
+        {"layers": math.nan},
+    ],
+)
+def test_impossible_motion_is_refused_by_name(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Motion(**values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"noise": -0.1},
+        {"noisy": 1.5},
+        {"compressed": -1},
+        {"quality": (90, 80)},
+        {"quality": (0, 80)},
+        {"quality": (50, 101)},
+    ],
+)
+def test_an_impossible_sensor_is_refused_by_name(values):
+    with pytest.raises(ValueError, match=next(iter(values))):
+        Sensor(**values)
+
+
+# -- the camera's path
+
+
+def test_paths_have_the_lengths_that_motion_names():
+    shift = paths(4000).shift.double().numpy()
+    assert np.all(shift[MIDDLE] == 0)
+    lengths = np.linalg.norm(np.diff(shift, axis=0), axis=-1).sum(axis=0)
+    assert lengths.max() <= 48 + 1e-3
+    still, severe = (lengths <= 1).mean(), (lengths >= 40).mean()
+    assert 0.08 < still < 0.12
+    assert 0.05 < severe < 0.15  # of (u ** 1.5) * 47 + 1 over the moving nine tenths: 0.10
+    # the moving ones follow 1 + 47 u^1.5, u uniform
+    moving = np.sort(lengths[lengths > 1])
+    expected = 1 + 47 * (np.arange(len(moving)) + 0.5) ** 1.5 / len(moving) ** 1.5
+    assert np.abs(moving - expected).max() < 2
+
+
+@given(st.floats(0, 100), st.floats(0, 1))
+@settings(max_examples=30)
+def test_no_path_is_longer_than_the_longest(length, still):
+    shift = paths(20, Motion(length=length, still=still)).shift
+    assert shift.isfinite().all()
+    assert (shift.diff(dim=0).norm(dim=-1).sum(0) <= length * (1 + 1e-4) + 1e-6).all()
+
+
+def test_paths_are_smooth_in_time():
+    steps = paths(2000).shift.diff(dim=0)  # (12, 2000, 2)
+    speed = steps.norm(dim=-1)
+    mean = speed.mean(0)
+    assert (speed.amax(0) / mean).max() < 3.5
+    # the velocity turns little from frame to frame: a random walk would turn by 1.4 times the mean step
+    turn = steps.diff(dim=0).norm(dim=-1).mean(0) / mean
+    assert turn.median() < 0.35
+
+
+def test_rotation_and_zoom_have_the_sizes_that_motion_names():
+    motion = Motion(still=0, rotation=2.0, zoom=0.03)
+    path = paths(4000, motion)
+    angle = np.degrees((path.angle[-1] - path.angle[0]).double().numpy())
+    zoom = (path.zoom[-1] - path.zoom[0]).double().numpy()
+    for measured, expected in ((angle, 2.0), (zoom, 0.03)):
+        assert measured.std() == pytest.approx(expected, rel=0.05)
+        assert abs(measured.mean()) < 0.1 * expected
+    assert (path.angle[MIDDLE] == 0).all()
+    assert (path.zoom[MIDDLE] == 0).all()
+    assert abs(np.corrcoef(angle, zoom)[0, 1]) < 0.06
+
+
+def test_a_still_camera_hardly_turns():
+    path = paths(500, Motion(still=1, rotation=2.0))
+    length = path.shift.diff(dim=0).norm(dim=-1).sum(0)
+    angle = (path.angle[-1] - path.angle[0]).abs().rad2deg()
+    assert (angle <= 2.0 * 4.5 * length + 1e-5).all()
+
+
+# -- what the camera sees
+
+
+@pytest.mark.parametrize("step", [(1.0, 0.0), (0.0, 2.0), (-3.0, 1.0)])
+def test_a_constant_velocity_gives_a_box_filter_along_the_path(step):
+    size, side = 24, 80
+    photo = photographs(1, side)
+    frames = frames_along(photo, size, straight(step))
+    blurred = frames.mean(dim=0)[0].numpy()
+    first, picture = (side - size) // 2, photo[0].numpy()
+    expected = np.zeros((3, size, size))
+    for time in range(-MIDDLE, MIDDLE + 1):
+        top, left = int(first + time * step[1]), int(first + time * step[0])
+        expected += picture[:, top : top + size, left : left + size] / FRAMES
+    np.testing.assert_allclose(blurred, expected, rtol=0, atol=1e-9)
+
+
+@given(st.floats(-2.5, 2.5), st.floats(-0.05, 0.05), st.floats(-0.04, 0.04))
+@settings(max_examples=15)
+def test_frames_are_bilinear_samples_of_the_turned_and_zoomed_grid(step, angle, zoom):
+    """Against float64 numpy, one frame pixel after another."""
+    size, height, width = 9, 50, 61
+    photo = torch.from_numpy(np.random.default_rng(1).random((1, 3, height, width)))
+    time = torch.arange(FRAMES, dtype=torch.float64)[:, None] - MIDDLE
+    path = CameraPath(torch.stack([time * step, time * -step / 2], -1), time * angle, time * zoom)
+    frames = frames_along(photo, size, path)[:, 0].numpy()
+    picture = photo[0].numpy()
+    top, left = (height - size) // 2, (width - size) // 2
+    for frame in (0, 4, MIDDLE, 12):
+        moment = frame - MIDDLE
+        cos, sin = (math.exp(moment * zoom) * f(moment * angle) for f in (math.cos, math.sin))
+        for row, column in ((0, 0), (3, 7), (8, 8)):
+            x, y = left + column - (width - 1) / 2, top + row - (height - 1) / 2
+            at_x = cos * x - sin * y + moment * step + (width - 1) / 2
+            at_y = sin * x + cos * y - moment * step / 2 + (height - 1) / 2
+            x0, y0 = math.floor(at_x), math.floor(at_y)
+            u, v = at_x - x0, at_y - y0
+            expected = (
+                (1 - u) * (1 - v) * picture[:, y0, x0]
+                + u * (1 - v) * picture[:, y0, x0 + 1]
+                + (1 - u) * v * picture[:, y0 + 1, x0]
+                + u * v * picture[:, y0 + 1, x0 + 1]
+            )
+            np.testing.assert_allclose(frames[frame, :, row, column], expected, rtol=0, atol=1e-9)
+
+
+def test_depth_multiplies_the_shift():
+    photo = photographs(1, 90)
+    depth = torch.full((1, 1, 20, 20), 2.0, dtype=torch.float64)
+    near = frames_along(photo, 20, straight((1.0, -1.0)), depth)
+    np.testing.assert_allclose(near, frames_along(photo, 20, straight((2.0, -2.0))), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [40, 41, 57])
+@pytest.mark.parametrize("size", [24, 25])
+def test_the_mid_frame_is_the_photographs_middle(side, size):
+    photo = photographs(2, side).float()
+    frames = simulate_frames(photo, size, Motion(layers=0), [3, 4])
+    first = (side - size) // 2
+    middle = photo[..., first : first + size, first : first + size]
+    np.testing.assert_allclose(frames[MIDDLE], middle, rtol=0, atol=1e-5)
+
+
+def test_nothing_moves_without_motion():
+    frames = simulate_frames(photographs(2, 60), 32, CALM, [1, 2])
+    for frame in frames:
+        np.testing.assert_allclose(frame, frames[MIDDLE], rtol=0, atol=1e-9)
+
+
+@given(st.floats(0, 1), st.integers(0, 2**62))
+@settings(max_examples=15)
+def test_a_uniform_photograph_stays_uniform(light, seed):
+    photo = torch.full((1, 3, 40, 44), light)
+    frames = simulate_frames(photo, 32, Motion(length=80, rotation=3, zoom=0.1, layers=1), [seed])
+    np.testing.assert_allclose(frames, light, rtol=0, atol=1e-6)
+
+
+def test_blur_keeps_the_light():
+    """Away from borders: a bright spot's light is spread, none is lost, though not of the stored values."""
+    photo = torch.full((1, 3, 129, 129), 0.1)
+    photo[..., 60:69, 60:69] = 0.9
+    motion = Motion(length=40, still=0, depth=0, rotation=0, zoom=0, layers=0)
+    ladder = simulate_ladder(photo, 101, range(1, 14, 2), motion, GAMMA, [8])
+    light = [float((image.double() ** 2.2).mean()) for image in ladder.values()]
+    np.testing.assert_allclose(light, light[0], rtol=2e-3)
+    assert ladder[13].amax() < ladder[1].amax()  # it did blur
+    assert abs(float(ladder[13].mean() / ladder[1].mean()) - 1) > 5e-3
+
+
+def test_the_layer_moves_on_its_own_behind_a_soft_edge():
+    """Left dark, right bright: turned around, the layer shows bright on the left, so that is its opacity."""
+    side, size = 200, 120
+    photo = torch.zeros(1, 3, side, side, dtype=torch.float64)
+    photo[..., side // 2 :] = 1
+    opacities = []
+    for seed in range(8):
+        frames = simulate_frames(photo, size, Motion(**{**vars(CALM), "layers": 1.0}), [seed])
+        left = frames[MIDDLE, 0, 0, :, : size // 2 - 2].numpy()
+        assert frames.min() >= 0
+        assert frames.max() <= 1
+        opacities.append(left)
+    opacity = np.stack(opacities)
+    assert 0.2 < opacity.mean() < 0.8
+    soft = ((opacity > 0.01) & (opacity < 0.99)).sum()
+    edges = (np.diff(opacity > 0.5, axis=-1)).sum()
+    assert 2 < soft / edges < 12  # pixels an edge is wide, along a row
+    # it moves on a path of its own: the camera's motion alone gives other frames where the layer is
+    moving = Motion(length=30, still=0, rotation=0, zoom=0, depth=0, layers=1)
+    seen = simulate_frames(photographs(4, side), size, moving, range(4))
+    plain = simulate_frames(photographs(4, side), size, Motion(**{**vars(moving), "layers": 0}), range(4))
+    change = (seen - plain).abs().amax(dim=(0, 2)) > 0.02  # (4, size, size)
+    assert 0.05 < change.double().mean() < 0.95
+
+
+def test_the_share_of_layers_is_what_motion_names():
+    photo = photographs(1, 44).expand(400, -1, -1, -1).float()
+    motion = Motion(**{**vars(CALM), "layers": 0.4})
+    frames = simulate_frames(photo, 40, motion, range(400))
+    layered = (frames[MIDDLE] - photo[..., 2:42, 2:42]).abs().amax(dim=(1, 2, 3)) > 1e-4
+    assert 0.33 < layered.double().mean() < 0.47
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=2, max_size=4))
+@settings(max_examples=10)
+def test_a_sample_depends_on_its_seed_alone(seeds):
+    photo = photographs(len(seeds), 60).float()
+    together = simulate_frames(photo, 32, Motion(), seeds)
+    for sample, seed in enumerate(seeds):
+        alone = simulate_frames(photo[sample : sample + 1], 32, Motion(), [seed])[:, 0]
+        np.testing.assert_allclose(together[:, sample], alone, rtol=0, atol=1e-5)
+
+
+def test_the_ladder_averages_the_frames_in_linear_light():
+    photo, seeds = photographs(2, 80), [5, 6]
+    for crf, decode, encode in (
+        (IDENTITY, lambda x: x, lambda x: x),
+        (GAMMA, lambda x: x**2.2, lambda x: x ** (1 / 2.2)),
+    ):
+        frames = simulate_frames(decode(photo), 40, Motion(), seeds).numpy()
+        ladder = simulate_ladder(photo, 40, (1, 7, 13), Motion(), crf, seeds)
+        for n, image in ladder.items():
+            around = frames[MIDDLE - n // 2 : MIDDLE + n // 2 + 1]
+            np.testing.assert_allclose(image, encode(around.mean(axis=0)), rtol=0, atol=1e-9)
+    assert temporal_level(torch.from_numpy(frames), 1).equal(torch.from_numpy(frames[MIDDLE]))
+
+
+def test_the_margin_holds_nearly_all_of_the_camera():
+    """Few pixels of few samples look past the photograph's border, where it is mirrored."""
+    motion, size = Motion(layers=0), 64
+    side = size + 2 * margin(motion)
+    inside = torch.zeros(60, 3, side + 40, side + 40)
+    inside[..., 20:-20, 20:-20] = 1
+    frames = simulate_frames(inside, size, motion, range(60))
+    assert (frames < 0.5).double().mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "seeds", "message"), [(33, [1, 2], "too small"), (16, [1], "2 photographs need 2 seeds")]
+)
+def test_photographs_that_do_not_fit_are_refused(size, seeds, message):
+    with pytest.raises(ValueError, match=message):
+        simulate_frames(photographs(2, 32), size, Motion(), seeds)
+
+
+# -- the sensor
+
+
+@pytest.mark.parametrize("value", [0.2, 0.5, 0.8])
+def test_noise_has_the_variance_that_sensor_names(value):
+    """The deviation is uniform up to `noise`; the variance grows with the value as 0.5 + v."""
+    sensor = Sensor(noise=0.04, noisy=1, compressed=0)
+    stored = record(torch.full((200, 3, 32, 32), value), sensor, range(200)).double().numpy()
+    deviation = stored.std(axis=(1, 2, 3)) / math.sqrt(0.5 + value)
+    assert deviation.max() == pytest.approx(0.04, rel=0.06)
+    assert deviation.mean() == pytest.approx(0.02, rel=0.12)
+    assert abs(stored.mean() - value) < 1e-3
+
+
+def test_the_noise_of_two_samples_is_not_alike():
+    sensor = Sensor(noise=0.1, noisy=1, compressed=0)
+    noise = record(torch.full((8, 3, 32, 32), 0.5), sensor, range(8)).double().numpy().reshape(8, -1)
+    assert np.abs(np.corrcoef(noise) - np.eye(8)).max() < 0.1
+
+
+def test_the_shares_of_noisy_and_compressed_samples_are_what_sensor_names():
+    exposures = (photographs(1, 16).expand(400, -1, -1, -1).float() * 255).round() / 255
+    for sensor in (
+        Sensor(noise=0.1, noisy=0.5, compressed=0),
+        Sensor(noisy=0, compressed=0.5, quality=(5, 5)),
+    ):
+        changed = (record(exposures, sensor, range(400)) - exposures).abs().amax(dim=(1, 2, 3)) > 1e-3
+        assert 0.42 < changed.double().mean() < 0.58
+
+
+@given(st.integers(0, 2**62), st.floats(0, 1), st.floats(0, 1))
+@settings(max_examples=20)
+def test_what_is_stored_is_8_bit_and_depends_on_the_seed_alone(seed, noisy, compressed):
+    sensor = Sensor(noise=0.2, noisy=noisy, compressed=compressed, quality=(20, 90))
+    exposures, seeds = photographs(3, 21).float(), [seed, 7, 8]
+    stored = record(exposures, sensor, seeds)
+    np.testing.assert_allclose(stored * 255, (stored * 255).round(), rtol=0, atol=1e-4)
+    assert stored.min() >= 0
+    assert stored.max() <= 1
+    assert record(exposures[:1], sensor, seeds[:1]).equal(stored[:1])
+    assert record(exposures[[2, 0]], sensor, [8, seed]).equal(stored[[2, 0]])
+
+
+def test_a_clean_sensor_only_quantises():
+    exposures = photographs(2, 20).float()
+    before = exposures.clone()
+    np.testing.assert_allclose(
+        record(exposures, CLEAN, [1, 2]), np.round(before.numpy() * 255) / 255, rtol=0, atol=1e-6
+    )
+    assert exposures.equal(before)
+
+
+@given(st.integers(1, 100), st.integers(0, 99))
+@settings(max_examples=25)
+def test_compression_is_jpegs_quantisation(quality, seed):
+    """Against a DCT written out as sums in float64 numpy."""
+    image = np.random.default_rng(seed).random((3, 8, 16))
+    seen = compress(torch.from_numpy(image)[None], torch.tensor([float(quality)]))[0].numpy()
+    table = np.fromstring(
+        """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+        18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101
+        72 92 95 98 112 100 103 99""",
+        sep=" ",
+    ).reshape(8, 8)
+    percent = 5000 // quality if quality < 50 else 200 - 2 * quality
+    table = np.clip((table * percent + 50) // 100, 1, 255)
+    r, g, b = image * 255
+    planes = [
+        0.299 * r + 0.587 * g + 0.114 * b - 128,
+        -0.168736 * r - 0.331264 * g + 0.5 * b,
+        0.5 * r - 0.418688 * g - 0.081312 * b,
+    ]
+    k, place = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
+    basis = np.cos(np.pi * k * (2 * place + 1) / 16) * np.where(k == 0, math.sqrt(1 / 8), 0.5)
+    out = []
+    for plane in planes:
+        blocks = []
+        for block in np.split(plane, 2, axis=1):
+            steps = np.round(np.einsum("ux,vy,xy->uv", basis, basis, block) / table)
+            blocks.append(np.einsum("ux,vy,uv->xy", basis, basis, steps * table))
+        out.append(np.concatenate(blocks, axis=1))
+    y, cb, cr = out[0] + 128, out[1], out[2]
+    expected = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb]) / 255
+    np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-4)
+
+
+def test_compression_at_100_is_nearly_lossless_and_worse_the_lower():
+    image = photographs(1, 40).float()
+    errors = [
+        float((compress(image, torch.tensor([q])) - image).square().mean().sqrt() * 255)
+        for q in (100.0, 90.0, 60.0, 20.0)
+    ]
+    assert errors[0] < 0.6
+    assert errors == sorted(errors)
+    assert errors[-1] > 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 9), (8, 8), (17, 30)])
+def test_compression_keeps_every_size(shape):
+    image = torch.full((2, 3, *shape), 0.5)
+    np.testing.assert_allclose(compress(image, torch.tensor([30.0, 100.0])), image, rtol=0, atol=0.02)

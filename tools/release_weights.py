@@ -1,0 +1,70 @@
+"""Put trained weights into the package: the file, its catalogue entry, and what was measured of it.
+
+    python tools/release_weights.py runs/NAME/best.safetensors --iterations 3 --dataset GoPro=FOLDER ...
+
+Prints the measured PSNR of every iteration as Markdown, for the model card, which is written by hand.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtdeblur.evaluation.pairs import find_pairs
+from mtdeblur.evaluation.protocol import averages, measure
+from mtdeblur.inference.deblurrer import load
+from mtdeblur.media.pictures import read_picture
+from mtdeblur.weights.catalogue import FILES, HERE
+from mtdeblur.weights.store import load_network, read_header, save_network
+
+
+def release(
+    weights: Annotated[Path, typer.Argument(help="Weights file of a training run.")],
+    iterations: Annotated[int, typer.Option(min=1, help="How many iterations serve these weights best.")],
+    name: Annotated[str, typer.Option(help="Entry of the catalogue.")] = "mtnaf-small",
+    dataset: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of pairs to measure.")] = None,
+    further: Annotated[int, typer.Option(min=0, help="Iterations measured beyond the best.")] = 2,
+) -> None:
+    """Copy the weights into the package and record their checksum and quality."""
+    header = read_header(weights)
+    file = FILES / f"{name}.safetensors"
+    save_network(file, load_network(weights), notes=header.notes, iterations=iterations)
+    deblurrer = load(file, iterations=iterations + further, precision="float32")
+    quality: list[dict[str, Any]] = []
+    for item in dataset or []:
+        title, _, folder = item.partition("=")
+        pairs = find_pairs(Path(folder))
+        measured = [
+            measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
+            for pair in pairs
+        ]
+        means = averages(measured)
+        quality.append(
+            {
+                "dataset": f"{title} ({len(pairs)} pairs)",
+                "iterations": iterations,
+                "psnr": round(means[iterations].psnr, 3),
+                "psnr_blurred": round(means[0].psnr, 3),
+            }
+        )
+        gains = " | ".join(f"{row.psnr - means[0].psnr:+.2f}" for row in means[1:])
+        typer.echo(
+            f"| {title}, {len(pairs)} pairs | {means[0].psnr:.2f} / {means[0].ssim['gaussian']:.3f} | "
+            f"{means[iterations].psnr:.2f} / {means[iterations].ssim['gaussian']:.3f} | {gains} |"
+        )
+    path = HERE / "catalogue.json"
+    catalogue = json.loads(path.read_text())
+    entry = catalogue.setdefault(name, {"licence": "MIT", "training_data": [], "default": False})
+    entry |= {
+        "file": file.name,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "network": header.network,
+        "quality": quality,
+    }
+    path.write_text(json.dumps(catalogue, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(release)
