@@ -69,10 +69,10 @@ def test_a_limit_is_kept(pack: Pack, tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         ([], "needs photographs or high-speed clips"),
-        (["nowhere"], "no photograph or folder nowhere"),
+        (["nowhere"], "nowhere"),
         (["empty"], ""),
         (["bad.jpg"], "bad.jpg"),
-        (["photos", "--pairs", "photos"], "blur/"),
+        (["photos", "--pairs", "photos"], "blur"),
         (["photos", "--clip", "short"], "exposure needs 13"),
         (["photos", "--limit", "0.001"], "does not fit"),
     ],

@@ -15,7 +15,7 @@ def test_two_processes_train_like_one(
     config_file: Callable[..., Path], start, tmp_path: Path, checkpoint
 ) -> None:
     # With Adam's own eps of 1e-8 a gradient of rounding errors makes as large a step as any other.
-    optimiser = {"batches": 6, "clip": 0.5, "eps": 1e-3, "learning_rate": 1e-2}
+    optimiser = {"batches": 6, "clip": 0.5, "eps": 1e-3, "learning_rate": 2e-3}
     file = config_file(optimiser=optimiser, data={"batch": 4}, validation={"every": 3})
     train(read_config(file), tmp_path / "one", device="cpu")
     program = start(file, "--run", "two", "--device", "cpu", "--devices", "2")
@@ -31,11 +31,10 @@ def test_two_processes_train_like_one(
     one, two = checkpoint(tmp_path / "one"), checkpoint(tmp_path / "two")
     start_weights = train_start(file)
     for part in ("state_dict", "current_model_state"):  # the average, and the weights themselves
-        moved = 0.0
-        for name, value in one[part].items():
-            assert torch.allclose(value, two[part][name], atol=1e-6, rtol=0), (part, name)
-            moved = max(moved, float((value - start_weights[name]).abs().max()))
+        apart = max(float((value - two[part][name]).abs().max()) for name, value in one[part].items())
+        moved = max(float((value - start_weights[name]).abs().max()) for name, value in one[part].items())
         assert moved > 1e-3
+        assert apart < 1e-4 * moved
     for row, other in zip(one["run"]["history"], two["run"]["history"], strict=True):
         assert row[0] == other[0]
         assert row[2]["simulated"] == pytest.approx(other[2]["simulated"], abs=0.01)

@@ -137,9 +137,9 @@ def test_devices_that_there_are_not(
 
 
 def test_missing_data(configure: Configure, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.zip is no training pack"):
+    with pytest.raises(UserError, match=r"nowhere\.zip is no.* training pack.*mtdeblur pack"):
         train(configure(data={"pack": "nowhere.zip"}), tmp_path / "run", device="cpu")
-    with pytest.raises(UserError, match="cannot list nowhere"):
+    with pytest.raises(UserError, match="nowhere"):
         train(configure(data={"pack": None, "photos": ["nowhere"]}), tmp_path / "run", device="cpu")
     train(configure(), tmp_path / "run", device="cpu")  # and what failed stands in nobody's way
 

@@ -1,6 +1,7 @@
 """A training run: from a configuration and a folder to trained weights, on Lightning's trainer."""
 
 import importlib
+import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,12 +128,13 @@ def train(
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
-    if not module.finished:
-        why = "interrupted" if keeper.interrupted else "time is up"
-        done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
-        say(f"{why}: {done}; the same command with --resume goes on")
-    number = interruption.number or interruption.SIGNALS[-1]
-    return _outcome(folder, module.finished, int(number) if keeper.interrupted else None)
+    if module.finished:
+        return _outcome(folder, finished=True)
+    why = "interrupted" if keeper.interrupted else "time is up"
+    done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
+    say(f"{why}: {done}; the same command with --resume goes on")
+    number = interruption.number or int(signal.SIGTERM)  # another process may have heard it alone
+    return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
 
 
 def _check_devices(config: TrainingConfig, device: str, devices: int) -> None:
