@@ -65,13 +65,8 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
     [
         (["nothing.yaml"], "cannot read the configuration nothing.yaml: No such file"),
         ([CONFIGS / "modern.yaml"], "data: there is nothing to train on; give sharp photographs (--photos"),
-<<<<<<< HEAD
-        ([CONFIGS / "modern.yaml", "--pack", "a.zip"], "a.zip is no training pack"),
-        ([CONFIGS / "modern.yaml", "--photos", "nowhere"], "no photograph or folder nowhere"),
-=======
         ([CONFIGS / "modern.yaml", "--pack", "a.zip"], "make one with 'mtdeblur pack'"),
         ([CONFIGS / "modern.yaml", "--photos", "nowhere"], "nowhere"),
->>>>>>> training
         ([CONFIGS / "modern.yaml", "--pack", "a", "--photos", "b"], "either --pack or --photos"),
         ([CONFIGS / "paper.yaml", "--pack", "a.zip", "--device", "abacus"], "not 'abacus'"),
         ([CONFIGS / "paper.yaml", "--pack", "a.zip", "--device", "cpu", "--devices", "5"], "data.batch"),
@@ -103,12 +98,7 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(source)!r}); sys.modules['pytorch_lightning'] = None\n"
         f"from mtdeblur.cli.app import main\n"
-<<<<<<< HEAD
-        f"sys.argv = ['mtdeblur', 'train', {str(CONFIGS / 'paper.yaml')!r}]\n"
-        f"main()"
-=======
         f"sys.argv = ['mtdeblur', 'train', {str(CONFIGS / 'paper.yaml')!r}]; main()"
->>>>>>> training
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1
