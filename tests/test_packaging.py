@@ -16,7 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPH = ROOT / "examples" / "coffee-blurred.png"
-EDGE = 16  # what the simulated camera takes off the photograph on each side
+EDGE = 24  # what the simulated camera takes off the photograph on each side
 
 
 def readme_commands():
