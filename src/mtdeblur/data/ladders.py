@@ -263,14 +263,15 @@ def validation_sets(
 ) -> Iterator[ValidationSet]:
     """The pack's held-out photographs as simulated exposures, and its held-out pairs.
 
-    The exposures are the same whatever the training's settings: default motion, no noise, gamma 2.2, levels
-    in turn, the middle of the photograph.
+    The exposures are the same whatever the training's settings: default motion without still samples (whose
+    PSNR is so high that a mean in dB would speak of little else), no noise, gamma 2.2, levels in turn, the
+    middle of the photograph.
 
     Args:
         pack: where they are.
         levels: input levels of the simulated exposures.
         size: height and width of the simulated exposures, in pixels; of smaller photographs the shorter side.
-        limit: how many photographs at most.
+        limit: how many photographs at most, spread over those held out.
 
     Yields:
         "simulated" and "pairs", each where the pack has such.
@@ -279,11 +280,13 @@ def validation_sets(
         UserError: if a picture cannot be read, or the pictures of a pair differ in size.
     """
     simulated: list[tuple[Tensor, Tensor]] = []
-    for index, entry in enumerate(pack.valid_photos[:limit]):
+    motion = Motion(still=0)
+    step = max(1, -(-len(pack.valid_photos) // max(1, limit)))
+    for index, entry in enumerate(pack.valid_photos[::step][:limit]):
         photograph = _load(entry)
         level = levels[index % len(levels)]
         side = min(size, *photograph.shape[-2:])
-        ladder = simulate_ladder(photograph, side, {1, level}, Motion(), GAMMA, [index])
+        ladder = simulate_ladder(photograph, side, {1, level}, motion, GAMMA, [index])
         simulated.append((ladder[level], ladder[1]))
     if simulated:
         yield ValidationSet("simulated", simulated)
