@@ -159,6 +159,8 @@ class OptimiserConfig(Section):
     """Largest norm of the gradient."""
     ema: Decay | None = None
     """Decay per batch of the exponential moving average of the weights, which is then what is validated."""
+    loss: Literal["l1", "log_l1"] = "l1"
+    """Of each iteration: the paper's L1, or its logarithm for each sample, so that mild blur counts too."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32 lets GPUs multiply in TF32; bfloat16 keeps the weights and their steps in float32."""
     zero_last: bool = False
