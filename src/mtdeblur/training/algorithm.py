@@ -173,15 +173,15 @@ def as_training(module: pl.LightningModule) -> IncrementalTemporalTraining:
 
 
 def log_l1(distances: Tensor) -> Tensor:
-    """The mean logarithm of the samples' L1 loss: as PSNR does, it counts by which factor an error shrinks.
+    """The mean logarithm of the samples' L1 loss: like PSNR it counts by which factor an error shrinks.
 
-    A mildly blurred sample, which L1 all but overlooks beside severe ones, weighs as much as they do.
+    A mildly blurred sample, which L1 all but overlooks beside severe ones, gets more weight; what lies below
+    four grey levels gets no more than that, or severe blur would be overlooked in turn.
 
     Args:
-        distances: (B,) L1 losses of images in [0, 1], float, not negative; far below half a grey level they
-            count no more.
+        distances: (B,) L1 losses of images in [0, 1], float, not negative.
     """
-    return (distances + 0.5 / 255).log().mean()
+    return (distances + 4 / 255).log().mean()
 
 
 def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
