@@ -161,6 +161,24 @@ def test_the_crop_without_motion_is_the_photographs(folder):
             find(sample, photos)
 
 
+def test_photographs_are_enlarged_before_they_are_exposed(tmp_path):
+    """Stripes 4 pixels wide become stripes 8 pixels wide when enlarged twice."""
+    stripes = np.zeros((120, 120, 3), np.uint8)
+    stripes[:, np.arange(120) % 8 < 4] = 255
+    (tmp_path / "train/photos").mkdir(parents=True)
+    Image.fromarray(stripes).save(tmp_path / "train/photos/a.png")
+
+    def crossings(enlarge):
+        exposures = Exposures(STILL, CLEAN, 0, 0, enlarge)
+        made = LadderStream(Pack(tmp_path), exposures, levels=(3,), patch=48, batch=4, reuse=1, pool=1)
+        sharp = made.batch(0).ladder[1].mean(1) > 0.5  # (4, 48, 48)
+        changes = (sharp.diff(dim=-1).sum((1, 2)) + sharp.diff(dim=-2).sum((1, 2))).numpy()
+        return changes / 48
+
+    np.testing.assert_allclose(crossings((1.0, 1.0)), 12, atol=1)
+    np.testing.assert_allclose(crossings((2.0, 2.0)), 6, atol=1)
+
+
 def test_all_flips_and_turns_occur(folder):
     photos = [decode(entry).transpose(2, 0, 1)[None] / 255 for entry in Pack(folder).photos]
     made = stream(folder, clips=0, motion=STILL, sensor=CLEAN, batch=8, reuse=8)

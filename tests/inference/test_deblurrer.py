@@ -232,3 +232,10 @@ def test_load_takes_a_name_a_path_or_nothing(tmp_path):
     default = mtdeblur.load(iterations=1, **PLAIN)
     assert isinstance(default, mtdeblur.Deblurrer)
     assert np.array_equal(default(image), load(find_weights(), iterations=1, **PLAIN)(image))
+
+
+def test_load_takes_the_iterations_that_the_weights_advise(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_network(path, small_network(), iterations=2)
+    assert load(path).iterations == 2
+    assert load(path, iterations=5).iterations == 5

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.data.pack import Pack
 from mtdeblur.networks.registry import create_network
-from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate
+from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate, log_l1
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig, parse_config
 from mtdeblur.training.network import build_network
 from mtdeblur.training.run import train
@@ -198,3 +198,34 @@ def test_the_loss_falls_on_pictures_seen_again_and_again(configure: Callable[...
     batch = made_up_batch(7)
     losses = [float(training.by_hand(batch)[-1]) for _ in range(60)]
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_log_l1_weighs_a_sample_by_one_over_its_distance() -> None:
+    """The gradient of a sample is that of L1 over its own L1 plus four grey levels, over the batch."""
+    distances = torch.tensor([0.0, 1 / 255, 10 / 255, 0.5], dtype=torch.float64, requires_grad=True)
+    loss = log_l1(distances)
+    assert float(loss.detach()) == pytest.approx(
+        sum(math.log(d + 4 / 255) for d in (0, 1 / 255, 10 / 255, 0.5)) / 4
+    )
+    loss.backward()
+    assert distances.grad is not None
+    expected = [0.25 / (d + 4 / 255) for d in (0, 1 / 255, 10 / 255, 0.5)]
+    torch.testing.assert_close(distances.grad, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_the_configured_loss_is_what_is_minimised(
+    configure: Callable[..., TrainingConfig], pack: Path, tmp_path: Path, checkpoint
+) -> None:
+    plain = {"batches": 1, "ema": None, "clip": None, "learning_rate": 1e-3}
+    config = configure(optimiser={**plain, "loss": "log_l1"}, approach={"levels": [3], "extra": [0, 0]})
+    train(config, tmp_path / "run", device="cpu")
+
+    network = build_network(config)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    batch = stream(config, pack).batch(0)
+    estimate, _ = network(batch.blurred, batch.blurred, None)
+    ((estimate - batch.ladder[1]).abs().mean(dim=(1, 2, 3)) + 4 / 255).log().mean().backward()
+    optimiser.step()
+    trained = checkpoint(tmp_path / "run")["state_dict"]
+    for name, value in network.state_dict().items():
+        assert torch.equal(trained[f"network.{name}"], value), name

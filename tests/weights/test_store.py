@@ -9,7 +9,7 @@ from torch import nn
 
 from mtdeblur.errors import UserError
 from mtdeblur.networks.registry import create_network
-from mtdeblur.weights.store import load_network, read_header, save_network
+from mtdeblur.weights.store import best_iterations, load_network, read_header, save_network
 
 OPTIONS = {"width": 8, "blocks": (1, 0, 1, 2, 0)}
 
@@ -36,6 +36,15 @@ def test_a_network_comes_back_with_its_options_and_weights_in_evaluation_mode(ne
         assert torch.equal(value, other)
     assert read_header(path).notes == {"recipe": "none"}
     assert read_header(path).network == "mtnaf"
+
+
+def test_a_file_says_how_many_iterations_serve_it_best(network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_network(path, network)
+    assert best_iterations(path) is None
+    save_network(path, network, iterations=3)
+    assert best_iterations(path) == 3
+    assert best_iterations(tmp_path / "theirs.pt") is None  # the authors' checkpoints do not say
 
 
 def test_weights_are_stored_as_float16_and_loaded_as_float32(network, tmp_path):
