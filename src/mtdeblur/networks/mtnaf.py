@@ -90,8 +90,8 @@ class MTNAF(nn.Module):
         self.tail = nn.Conv2d(c, 12, 3, padding=1)
         self.fuse1 = nn.Conv2d(4 * c, 2 * c, 1) if self.config.recurrent else None
         self.fuse2 = nn.Conv2d(8 * c, 4 * c, 1) if self.config.recurrent else None
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias if self.tail.bias is not None else self.tail.weight)
+        for parameter in self.tail.parameters():
+            nn.init.zeros_(parameter)
 
     @property
     def contract(self) -> Contract:
