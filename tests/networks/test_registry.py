@@ -172,7 +172,9 @@ def test_inputs_that_do_not_fit_are_refused_with_their_shape(network, blurred, e
 def test_unknown_names_and_options_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'unet'; there are mtnaf, mtrnn"):
         create_network("unet")
-    with pytest.raises(ValueError, match=r"takes the options kernel, recurrent, residual, width, not depth"):
+    with pytest.raises(
+        ValueError, match=r"takes the options images, kernel, recurrent, residual, width, not depth"
+    ):
         create_network("mtrnn", depth=3)
     with pytest.raises(ValueError, match="not in the registry"):
         network_options(nn.Identity())

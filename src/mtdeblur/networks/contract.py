@@ -9,10 +9,14 @@ A progressive network carries out one iteration::
 (or None for a network that keeps no state). The output estimate is not clamped. A network computes in the
 dtype of its parameters, but the estimate keeps the images' own: with bfloat16 parameters and float32 images
 only the residual is rounded to bfloat16.
+
+A model with weights of their own for each scale or iteration (stacking version, some multi-scale networks) is
+one module that offers several such networks, its `members`; the steps of a plan name them by number.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +29,8 @@ class RecurrentMaps(NamedTuple):
     f2: Tensor
 
 
-State = RecurrentMaps | None
+State = tuple[Tensor, ...] | None
+"""A named tuple of maps (B, C, h, w) of the network's own, such as `RecurrentMaps`, or None."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,39 @@ class ProgressiveNetwork(Protocol):
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration; see the module's text for shapes and ranges."""
         ...
+
+
+def members(model: nn.Module) -> Sequence[ProgressiveNetwork]:
+    """The progressive networks of a model that steps name by number: its own members, or itself alone."""
+    return getattr(model, "members", (cast(ProgressiveNetwork, model),))
+
+
+class Several(nn.Module):
+    """Networks with weights of their own, one for each number (stacking version, Fig. 1b).
+
+    Args:
+        networks: one or more, all of one kind.
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    @property
+    def members(self) -> Sequence[ProgressiveNetwork]:
+        """The networks in order."""
+        return cast("list[ProgressiveNetwork]", list(self.networks))
+
+    @property
+    def contract(self) -> Contract:
+        """The first one's facts."""
+        return self.members[0].contract
+
+
+def same_state(state: State, maps: Iterable[Tensor]) -> State:
+    """These maps as a state of the same kind; None if there is none."""
+    kind: Any = type(state)
+    return None if state is None else kind(*maps)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

@@ -122,11 +122,11 @@ class MTNAF(nn.Module):
         e1 = self.encoder1(self.head(functional.pixel_unshuffle(inputs, 2)))  # (B, c, H/2, W/2)
         x = self.down1(e1)  # (B, 2c, H/4, W/4)
         if self.fuse1 is not None:
-            x = self.fuse1(torch.cat([x, x if state is None else state.f1], dim=1))  # Eq. (4)
+            x = self.fuse1(torch.cat([x, x if state is None else state[0]], dim=1))  # Eq. (4)
         e2 = self.encoder2(x)
         x = self.down2(e2)  # (B, 4c, H/8, W/8)
         if self.fuse2 is not None:
-            x = self.fuse2(torch.cat([x, x if state is None else state.f2], dim=1))  # Eq. (4)
+            x = self.fuse2(torch.cat([x, x if state is None else state[1]], dim=1))  # Eq. (4)
         f2 = self.bottom(x)
         f1 = self.decoder2(self.up2(f2) + e2)
         residual = self.tail(self.decoder1(self.up1(f1) + e1))  # (B, 12, H/2, W/2)
