@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.data.pack import Pack
 from mtdeblur.networks.registry import create_network
+from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate, log_l1
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig, parse_config
 from mtdeblur.training.network import build_network
@@ -109,6 +110,17 @@ def test_what_an_iteration_is_given_carries_no_graph(configure: Callable[..., Tr
     assert len(losses) == 6
     assert len(recorder.given) == 6 + 2 * 5  # an estimate each, and two maps from the second iteration on
     assert not any(tensor.requires_grad for tensor in recorder.given)
+
+
+def test_every_iteration_on_a_pair_aims_at_the_sharp_image(configure: Callable[..., TrainingConfig]) -> None:
+    config = configure(approach={"levels": [9], "extra": [2, 2]}, optimiser={"learning_rate": 1e-12})
+    network = build_network(config)
+    batch = made_up_batch(9)
+    pairs = batch._replace(ladder={1: batch.ladder[1]})
+    losses = ByHand(network, config, []).by_hand(pairs)
+    estimates = [estimate.detach() for estimate in unroll(network, batch.blurred, 6)]
+    expected = torch.stack([(estimate - batch.ladder[1]).abs().mean() for estimate in estimates])
+    torch.testing.assert_close(losses, expected)
 
 
 def test_detaching_keeps_values_and_a_missing_state() -> None:

@@ -11,6 +11,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
+from mtdeblur.approaches import at_level_one
 from mtdeblur.data.ladders import LadderBatch, ValidationSet
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.networks.contract import ProgressiveNetwork, RecurrentMaps, State
@@ -87,6 +88,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         draw = np.random.default_rng((self.config.seed, batch.number, 19))
         fewest, most = self.config.approach.extra
         plan = self.config.approach.plan(batch.level, int(draw.integers(fewest, most + 1)))
+        plan = at_level_one(plan) if batch.has_pairs else plan
         losses: list[Tensor] = []
         estimate: Tensor = batch.blurred
         state: State = None

@@ -114,6 +114,9 @@ class DataConfig(Section):
     """Exposures that each place of the batch holds at a time."""
     clips: Share = 0.25
     """Share of the exposures made from the pack's real high-speed frames, where it has some."""
+    pairs: Share = 0.25
+    """Share of the batches that hold the pack's real pairs, where it has some. Their levels between the
+    blurred and the sharp picture do not exist, so every iteration on them aims at TL1."""
     gamma: Share = 0.5
     """Share of the exposures averaged in gamma-2.2 linear light, the rest as stored (as GoPro's blur/)."""
     enlarge: tuple[Factor, Factor] = (1.0, 2.0)
@@ -123,7 +126,7 @@ class DataConfig(Section):
 
     def exposures(self) -> Exposures:
         """How exposures are made."""
-        return Exposures(self.motion, self.sensor, self.clips, self.gamma, self.enlarge)
+        return Exposures(self.motion, self.sensor, self.clips, self.gamma, self.enlarge, self.pairs)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
