@@ -188,6 +188,26 @@ def test_the_paper_s_learning_rate_is_halved_every_46000_batches() -> None:
         assert learning_rate(settings, batch) == rate
 
 
+def test_a_new_optimiser_warms_up_for_as_long_as_it_remembers(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    """From where the run went on, over 1 / (1 - beta2) batches, times the rate that the batch would have."""
+    config = configure(recipe="modern", optimiser={"batches": 500, "warmup": 0, "learning_rate": 1e-3})
+    training = ByHand(build_network(config), config, [])
+    rates: dict[int, float] = {}
+    optimiser = training.configure_optimizers()
+    training.configure_optimizers = lambda: optimiser  # type: ignore[method-assign]
+    for rebuilt_at in (None, 200):
+        training.rebuilt_at = rebuilt_at
+        for number in (200, 249, 299, 400):
+            training.by_hand(made_up_batch(3)._replace(number=number))
+            rate = optimiser.param_groups[0]["lr"]
+            if rebuilt_at is None:
+                rates[number] = rate
+            else:
+                assert rate == pytest.approx(rates[number] * min(1, (number - 199) / 100))
+
+
 def test_the_modern_learning_rate_rises_and_falls_along_a_cosine() -> None:
     optimiser = parse_config({"recipe": "modern", "data": {"pack": "x"}, "optimiser": {"batches": 1200}})
     rates = [learning_rate(optimiser.optimiser, batch) for batch in range(1201)]

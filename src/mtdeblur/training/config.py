@@ -1,5 +1,6 @@
 """The configuration of a training run: YAML, checked key by key."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict
@@ -285,6 +286,21 @@ def write_config(config: TrainingConfig) -> str:
 def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
     """The dotted key of the first setting that must not change when a run is resumed but did, or None."""
     return _first_difference(before.model_dump(mode="json"), now.model_dump(mode="json"), "")
+
+
+def fingerprint(config: TrainingConfig) -> str:
+    """What tells runs apart, in 16 hexadecimal digits.
+
+    Settings that may change, where the data lies, and the weights to start from do not count.
+    """
+    values = config.model_dump(mode="json")
+    for key in (*MAY_CHANGE, "data.pack", "data.photos", "network.weights"):
+        *parents, last = key.split(".")
+        section = values
+        for parent in parents:
+            section = section[parent]
+        del section[last]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _first_difference(before: Any, now: Any, key: str) -> str | None:
