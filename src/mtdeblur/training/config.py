@@ -293,14 +293,15 @@ def fingerprint(config: TrainingConfig) -> str:
 
     Settings that may change, where the data lies, and the weights to start from do not count.
     """
-    values = config.model_dump(mode="json")
+    values = config.model_dump(mode="json", exclude_defaults=True)  # so that a new setting changes nothing
     for key in (*MAY_CHANGE, "data.pack", "data.photos", "network.weights"):
         *parents, last = key.split(".")
         section = values
         for parent in parents:
-            section = section[parent]
-        del section[last]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+            section = section.get(parent, {})
+        section.pop(last, None)
+    given = {key: value for key, value in values.items() if value != {}}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _first_difference(before: Any, now: Any, key: str) -> str | None:
