@@ -9,6 +9,7 @@ from mtdeblur.approaches import (
     Goal,
     Plan,
     across_scales,
+    at_level_one,
     multi_scale,
     multi_temporal,
     one_stage,
@@ -125,3 +126,8 @@ def test_without_weight_sharing_every_iteration_has_a_network() -> None:
 def test_even_levels_are_refused_by_all(make) -> None:
     with pytest.raises(ValueError, match="odd number"):
         make(4)
+
+
+def test_on_a_pair_every_goal_is_the_sharp_image() -> None:
+    assert at_level_one(multi_temporal(9)) == one_stage(9, len(multi_temporal(9)))
+    assert at_level_one((Goal(5, 4, 0), Goal(1, 2, 1))) == (Goal(1, 4, 0), Goal(1, 2, 1))

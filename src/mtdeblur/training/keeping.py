@@ -19,7 +19,8 @@ from torch import Tensor
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
 from mtdeblur.networks.unroll import Step
-from mtdeblur.training.algorithm import as_training
+from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
+from mtdeblur.training.config import fingerprint
 from mtdeblur.training.progress import say
 from mtdeblur.weights.store import save_network
 
@@ -129,7 +130,7 @@ class Keeper(Callback):
         if not trainer.is_global_zero:
             return
         training = as_training(pl_module)
-        notes = {"batches": str(training.batches_done)}
+        notes = _notes(training)
         for name in (LAST_WEIGHTS,) if training.sets else (LAST_WEIGHTS, BEST_WEIGHTS):
             save_network(self.folder / name, training.network, notes=notes)
 
@@ -162,7 +163,7 @@ class BestWeights(Callback):
             return
         training = as_training(pl_module)
         history = training.history
-        notes = {"batches": str(training.batches_done), "gains": json.dumps(history[-1].gains)}
+        notes = {**_notes(training), "gains": json.dumps(history[-1].gains)}
         gain, iterations = score(history[-1].gains, training.steps)
         steps = training.steps[:iterations]
         if gain >= max(score(row.gains, training.steps)[0] for row in history):
@@ -170,6 +171,11 @@ class BestWeights(Callback):
         save_network(self.folder / LAST_WEIGHTS, training.network, notes=notes, iterations=steps)
         rows = [row._asdict() for row in history]
         write_atomically(self.folder / "history.json", json.dumps(rows, indent=1).encode())
+
+
+def _notes(training: IncrementalTemporalTraining) -> dict[str, str]:
+    """Where in which run weights come from."""
+    return {"batches": str(training.batches_done), "run": fingerprint(training.config)}
 
 
 def score(gains: dict[str, list[float]], steps: Sequence[Step]) -> tuple[float, int]:
