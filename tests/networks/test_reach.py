@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtdeblur.networks.contract import RecurrentMaps
-from mtdeblur.networks.registry import create_network
+from mtdeblur.networks.registry import NETWORKS, create_network
 
 CASES = {
     "mtrnn": ("mtrnn", {"width": 2}),
@@ -19,9 +19,25 @@ CASES = {
 }
 
 
+GLOBAL = {
+    "dmphn": ("dmphn", {"width": 1}),
+    "dmphn, converted": ("dmphn", {"width": 1, "converted": True}),
+    "nafnet": ("nafnet", {"width": 2, "encoder": (1,), "decoder": (1,)}),
+    "nafnet, converted": ("nafnet", {"width": 2, "encoder": (1,), "decoder": (1,), "converted": True}),
+}
+"""Networks that take in the whole picture at once, and say so."""
+
+
+def test_every_registered_network_is_measured_here():
+    assert {name for name, _ in (CASES | GLOBAL).values()} == set(NETWORKS)
+
+
 @pytest.fixture(params=CASES)
 def network(request) -> nn.Module:
-    name, options = CASES[request.param]
+    return prepared(*CASES[request.param])
+
+
+def prepared(name, options) -> nn.Module:
     network = create_network(name, **options).double().eval()
     for parameter in network.parameters():
         nn.init.uniform_(parameter, 0.1, 0.2)
@@ -81,3 +97,16 @@ def test_the_paper_s_network_sees_95_pixels():
     network = create_network("mtrnn", width=1).double().eval()
     assert max(reach(network, mirrored, False) for mirrored in (False, True)) == 95
     assert network.contract.halo == 96
+
+
+@pytest.mark.parametrize("case", GLOBAL)
+def test_a_global_operation_is_declared_and_real(case):
+    """A picture that grows far away changes near pixels: no halo would make tiles exact."""
+    network = prepared(*GLOBAL[case])
+    assert network.contract.global_operation
+    picture = torch.rand(1, 3, 512, 32, dtype=torch.float64)
+    with torch.no_grad():
+        short, _ = network(picture[..., :256, :], picture[..., :256, :])
+        long, _ = network(picture, picture)
+    near = slice(112, 144)
+    assert not torch.allclose(short[..., near, :], long[..., near, :], rtol=1e-6, atol=0)

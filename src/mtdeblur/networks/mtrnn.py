@@ -7,10 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtdeblur.networks.blocks import ResidualBlock
 from mtdeblur.networks.contract import Contract, RecurrentMaps, State, check_inputs, pad_to_multiple
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 GREY_LEVELS = 255.0
+SLOPE = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,6 @@ class MapsAndImages(NamedTuple):
     f1: Tensor
     f2: Tensor
     images: Tensor
-
-
-class ResidualBlock(nn.Module):
-    """conv - LeakyReLU(0.1) - conv, plus the identity; no activation after the sum."""
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
-        self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) to the same shape."""
-        return x + self.conv2(_leaky(self.conv1(x)))
 
 
 class MTRNN(nn.Module):
@@ -155,8 +144,8 @@ class MTRNN(nn.Module):
 
 
 def _stack(channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels, kernel) for _ in range(3)))
+    return nn.Sequential(*(ResidualBlock(channels, kernel, SLOPE) for _ in range(3)))
 
 
 def _leaky(x: Tensor) -> Tensor:
-    return functional.leaky_relu(x, 0.1)
+    return functional.leaky_relu(x, SLOPE)

@@ -234,7 +234,7 @@ class OptimiserConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32 lets GPUs multiply in TF32; bfloat16 keeps the weights and their steps in float32."""
     zero_last: bool = False
-    """Start the network's last convolution at zero, so that training starts at the identity."""
+    """Start the network's last convolution at zero where training then starts at the identity."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

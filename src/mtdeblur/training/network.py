@@ -40,10 +40,7 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
     except (ValueError, RuntimeError) as error:
         raise UserError(f"network.options: {' '.join(str(error).split())}") from error
     if config.optimiser.zero_last:
-        last = last_convolution(network)
-        nn.init.zeros_(last.weight)
-        if last.bias is not None:
-            nn.init.zeros_(last.bias)
+        start_at_identity(network)
     return network
 
 
@@ -60,6 +57,26 @@ def _fill(network: nn.Module, weights: Path, name: str) -> None:
         raise UserError(
             f"network.weights: {weights} holds another network than {name} with these options"
         ) from error
+
+
+def start_at_identity(network: nn.Module) -> None:
+    """Zero the last convolution if the network then gives back what it is given; otherwise change nothing.
+
+    Args:
+        network: one of the registry, on the CPU. One that writes its picture directly, adding it to nothing,
+            stays as it is.
+    """
+    last = last_convolution(network)
+    parameters = [part for part in (last.weight, last.bias) if part is not None]
+    before = [part.detach().clone() for part in parameters]
+    picture = torch.linspace(0, 1, 3 * 16 * 16).view(1, 3, 16, 16)
+    with torch.no_grad():
+        for part in parameters:
+            part.zero_()
+        estimate, _ = cast("ProgressiveNetwork", network)(picture, picture)
+        if not torch.equal(estimate, picture):
+            for part, value in zip(parameters, before, strict=True):
+                part.copy_(value)
 
 
 def last_convolution(network: nn.Module) -> nn.Conv2d:
