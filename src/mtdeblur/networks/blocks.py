@@ -1,4 +1,4 @@
-"""Blocks that several networks are built of."""
+"""Building blocks that several networks share."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,15 @@ from torch.nn import functional
 
 
 class ResidualBlock(nn.Module):
-    """conv - activation - conv, plus the identity; no activation after the sum.
+    """conv - LeakyReLU - conv, plus the identity; no activation after the sum, no normalisation.
 
-    The activation is LeakyReLU with the slope given, so ReLU for slope 0.
+    Args:
+        channels: in and out.
+        kernel: side of both convolutions, odd.
+        slope: of the LeakyReLU below zero; 0 is ReLU.
     """
 
-    def __init__(self, channels: int, kernel: int = 3, slope: float = 0.0) -> None:
+    def __init__(self, channels: int, kernel: int, slope: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
         self.conv2 = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
@@ -22,47 +25,53 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(functional.leaky_relu(self.conv1(x), self.slope))
 
 
-class ChannelLayerNorm(nn.Module):
-    """Layer normalisation over the channels of each pixel of (B, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise; no copy is made where x is channels-last."""
-        normed = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6)
-        return normed.permute(0, 3, 1, 2)
+def residual_blocks(channels: int, kernel: int, number: int, slope: float = 0.0) -> nn.Sequential:
+    """A chain of residual blocks."""
+    return nn.Sequential(*(ResidualBlock(channels, kernel, slope) for _ in range(number)))
 
 
-class GatedBlock(nn.Module):
-    """Gated depthwise block: spatial then channel mixing, each gated by the product of two halves.
+class Halving(nn.Module):
+    """Convolution with stride 2 and TensorFlow's "SAME" padding: (B, c, H, W) to (B, d, H/2, W/2), H, W even.
 
-    The block of NAFNet (Chen et al., ECCV 2022). Without its channel attention nothing in it is global, and
-    it costs 6 c^2 + 18 c multiply-accumulates a pixel. The attention scales each channel by a number that a
-    1x1 convolution makes of all channels' averages over the whole picture.
+    For an even size that is one zero fewer at the top and left than at the bottom and right, where PyTorch's
+    own padding is alike on all sides.
     """
 
-    def __init__(self, channels: int, attention: bool = False) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
         super().__init__()
-        self.norm1 = ChannelLayerNorm(channels)
-        self.expand1 = nn.Conv2d(channels, 2 * channels, 1)
-        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
-        self.attention = nn.Conv2d(channels, channels, 1) if attention else None
-        self.project1 = nn.Conv2d(channels, channels, 1)
-        self.norm2 = ChannelLayerNorm(channels)
-        self.expand2 = nn.Conv2d(channels, 2 * channels, 1)
-        self.project2 = nn.Conv2d(channels, channels, 1)
-        self.beta = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
+        before, after = (kernel - 2) // 2, (kernel - 1) // 2
+        self.padding = (before, after, before, after)
+        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) to the same shape."""
-        left, right = self.depthwise(self.expand1(self.norm1(x))).chunk(2, dim=1)
-        gated = left * right
-        if self.attention is not None:
-            gated = gated * self.attention(gated.mean(dim=(2, 3), keepdim=True))  # (B, c, 1, 1)
-        x = x + self.beta * self.project1(gated)
-        left, right = self.expand2(self.norm2(x)).chunk(2, dim=1)
-        return x + self.gamma * self.project2(left * right)
+        """Pad and convolve."""
+        return self.conv(functional.pad(x, self.padding))
+
+
+def doubling(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
+    """Transposed convolution 4x4 with stride 2: (B, c, H, W) to (B, d, 2H, 2W)."""
+    return nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
+
+
+def colours_apart(*images: Tensor) -> Tensor:
+    """Some images or maps (B, 3 c, H, W) side by side for each colour, (3 B, n c, H, W).
+
+    So R, G and B go through a network for grey images as if they were three pictures of the batch.
+    """
+    batch, _, height, width = images[0].shape
+    apart = [x.reshape(3 * batch, -1, height, width) for x in images]
+    return torch.cat(apart, dim=1)
+
+
+def colours_together(x: Tensor) -> Tensor:
+    """(3 B, c, H, W) to (B, 3 c, H, W), the reverse of `colours_apart` for one image or map."""
+    return x.reshape(x.shape[0] // 3, -1, *x.shape[2:])
+
+
+def xavier_uniform(network: nn.Module) -> None:
+    """Initialise every convolution as TensorFlow-slim does: weights Xavier uniform, biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

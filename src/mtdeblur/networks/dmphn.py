@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.networks.blocks import ResidualBlock
+from mtdeblur.networks.blocks import doubling, residual_blocks
 from mtdeblur.networks.contract import Contract
 from mtdeblur.networks.convert import ImageToImageConfig
 
@@ -142,21 +142,21 @@ def join(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 def _encoder(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1),
-        *_pair(width),
+        residual_blocks(width, 3, 2),
         nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-        *_pair(2 * width),
+        residual_blocks(2 * width, 3, 2),
         nn.Conv2d(2 * width, 4 * width, 3, stride=2, padding=1),
-        *_pair(4 * width),
+        residual_blocks(4 * width, 3, 2),
     )
 
 
 def _decoder(width: int) -> nn.Sequential:
     return nn.Sequential(
-        *_pair(4 * width),
-        nn.ConvTranspose2d(4 * width, 2 * width, 4, stride=2, padding=1),
-        *_pair(2 * width),
-        nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
-        *_pair(width),
+        residual_blocks(4 * width, 3, 2),
+        doubling(4 * width, 2 * width),
+        residual_blocks(2 * width, 3, 2),
+        doubling(2 * width, width),
+        residual_blocks(width, 3, 2),
         nn.Conv2d(width, 3, 3, padding=1),
     )
 
@@ -168,7 +168,3 @@ def _initialise(module: nn.Module) -> None:
             module.weight, std=0.5 * (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5
         )
         nn.init.zeros_(cast("Tensor", module.bias))
-
-
-def _pair(channels: int) -> tuple[ResidualBlock, ResidualBlock]:
-    return ResidualBlock(channels), ResidualBlock(channels)

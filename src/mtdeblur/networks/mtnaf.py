@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.blocks import GatedBlock
 from mtdeblur.networks.contract import Contract, RecurrentMaps, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.gated import GatedBlock
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.blocks import ResidualBlock
+from mtdeblur.networks.blocks import doubling, residual_blocks
 from mtdeblur.networks.contract import Contract, RecurrentMaps, State, check_inputs, pad_to_multiple
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 GREY_LEVELS = 255.0
-SLOPE = 0.1
+SLOPE = 0.1  # of every LeakyReLU
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,18 @@ class MTRNN(nn.Module):
         self.config = config or MTRNNConfig()
         c, k, r = self.config.width, self.config.kernel, self.config.kernel // 2
         self.head = nn.Conv2d(3 * self.config.images, c, k, padding=r)
-        self.encoder1 = _stack(c, k)
+        self.encoder1 = residual_blocks(c, k, 3, SLOPE)
         self.down1 = nn.Conv2d(c, 2 * c, k, stride=2, padding=r)
-        self.encoder2 = _stack(2 * c, k)
+        self.encoder2 = residual_blocks(2 * c, k, 3, SLOPE)
         self.down2 = nn.Conv2d(2 * c, 4 * c, k, stride=2, padding=r)
-        self.encoder3 = _stack(4 * c, k)
-        self.decoder3 = _stack(4 * c, k)
-        self.up2 = nn.ConvTranspose2d(4 * c, 2 * c, 4, stride=2, padding=1)
+        self.encoder3 = residual_blocks(4 * c, k, 3, SLOPE)
+        self.decoder3 = residual_blocks(4 * c, k, 3, SLOPE)
+        self.up2 = doubling(4 * c, 2 * c)
         self.merge2 = nn.Conv2d(4 * c, 2 * c, 1)
-        self.decoder2 = _stack(2 * c, k)
-        self.up1 = nn.ConvTranspose2d(2 * c, c, 4, stride=2, padding=1)
+        self.decoder2 = residual_blocks(2 * c, k, 3, SLOPE)
+        self.up1 = doubling(2 * c, c)
         self.merge1 = nn.Conv2d(2 * c, c, 1)
-        self.decoder1 = _stack(c, k)
+        self.decoder1 = residual_blocks(c, k, 3, SLOPE)
         self.tail = nn.Conv2d(c, 3, k, padding=r)
         self.fuse1 = nn.Conv2d(4 * c, 2 * c, 1) if self.config.recurrent is True else None
         self.fuse2 = nn.Conv2d(8 * c, 4 * c, 1) if self.config.recurrent else None
@@ -141,10 +141,6 @@ class MTRNN(nn.Module):
             return base + residual, None
         maps = RecurrentMaps(f1, f2) if self.config.images == 2 else MapsAndImages(f1, f2, inputs)
         return base + residual, maps
-
-
-def _stack(channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels, kernel, SLOPE) for _ in range(3)))
 
 
 def _leaky(x: Tensor) -> Tensor:

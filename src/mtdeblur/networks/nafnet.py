@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.blocks import GatedBlock
 from mtdeblur.networks.contract import Contract
 from mtdeblur.networks.convert import ImageToImageConfig
+from mtdeblur.networks.gated import GatedBlock
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def start_at_identity(network: nn.Module) -> None:
     with torch.no_grad():
         for part in parameters:
             part.zero_()
-        estimate, _ = cast("ProgressiveNetwork", network)(picture, picture)
+        estimate, _ = members(network)[-1](picture, picture)
         if not torch.equal(estimate, picture):
             for part, value in zip(parameters, before, strict=True):
                 part.copy_(value)
