@@ -37,7 +37,7 @@ def load(
     """Make a deblurrer.
 
     Args:
-        weights: a name of the catalogue, a file, or None for the default weights.
+        weights: a name of the catalogue, a path as for `load_network`, or None for the default weights.
         iterations: how many to run; None for what the weights advise.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32" or "bfloat16"; auto takes bfloat16 where the processor is good at it.

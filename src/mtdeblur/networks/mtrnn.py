@@ -64,9 +64,10 @@ class MTRNN(nn.Module):
     Images come and go in [0, 1]. Inside, the parameters live on the authors' scale: the mean colour is
     subtracted and the difference multiplied by 255 before the first convolution, and the residual divided by
     255 after the last. So a parameter here is bit for bit the parameter of the released model (see
-    `mtdeblur.weights.authors`), and an optimiser with the paper's settings takes the paper's steps: rescaling
-    the weights instead would make its biases learn 255 times faster against their weights. The precision is
-    the same either way for float32 and bfloat16, which have range to spare; float16 is not offered.
+    `mtdeblur.weights.layouts.mtrnn`), and an optimiser with the paper's settings takes the paper's steps:
+    rescaling the weights instead would make its biases learn 255 times faster against their weights. The
+    precision is the same either way for float32 and bfloat16, which have range to spare; float16 is not
+    offered.
     """
 
     def __init__(self, config: MTRNNConfig | None = None) -> None:

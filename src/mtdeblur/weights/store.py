@@ -16,7 +16,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.networks.contract import Several
 from mtdeblur.networks.registry import create_network, network_options
 from mtdeblur.networks.unroll import Step
-from mtdeblur.weights.authors import load_authors
+from mtdeblur.weights.foreign import is_foreign, load_foreign
 
 FORMAT = "mtdeblur-1"
 
@@ -87,30 +87,30 @@ def read_header(path: Path) -> Header:
 
 
 def advised_steps(path: Path) -> tuple[Step, ...] | None:
-    """The steps that a weights file says serve it best; None where it does not say.
+    """The steps that a weights file says serve it best; None where it, or another program's, does not say.
 
     Raises:
-        UserError: if the file is missing, unreadable, damaged or not one of ours.
+        UserError: if a file of ours is missing, unreadable or damaged.
     """
-    return None if path.suffix.lower() in (".pt", ".pth") else read_header(path).steps
+    return None if is_foreign(path) else read_header(path).steps
 
 
 def load_network(source: str | Path) -> nn.Module:
     """Build the network that a weights file describes, with its weights.
 
     Args:
-        source: a file that `save_network` wrote, or the authors' own checkpoint (`.pt` or `.pth`, see
-            `mtdeblur.weights.authors`).
+        source: a file that `save_network` wrote, or another program's released weights: a file (`.pt`, `.pth`
+            or `.pkl`) or a folder, whose layout is recognised (see `mtdeblur.weights.foreign`).
 
     Returns:
         The network in evaluation mode, its weights float32, on the CPU.
 
     Raises:
-        UserError: if the file is missing, unreadable, damaged or not one of ours.
+        UserError: if the file is missing, unreadable, damaged or of an unknown layout.
     """
     path = Path(source)
-    if path.suffix.lower() in (".pt", ".pth"):
-        return load_authors(path)
+    if is_foreign(path):
+        return load_foreign(path)
     header = read_header(path)
     try:
         networks = [create_network(header.network, **options) for options in header.options]
