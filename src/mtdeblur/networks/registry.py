@@ -10,6 +10,8 @@ from mtdeblur.networks.dmphn import DMPHN, DMPHNConfig
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
 from mtdeblur.networks.mtrnn import MTRNN, MTRNNConfig
 from mtdeblur.networks.nafnet import NAFNet, NAFNetConfig
+from mtdeblur.networks.pss_nsc import PSSNSC, PSSNSCConfig
+from mtdeblur.networks.scale_recurrent import ScaleRecurrent, ScaleRecurrentConfig
 
 
 class Entry(NamedTuple):
@@ -28,6 +30,8 @@ NETWORKS: dict[str, Entry] = {
     "mtnaf": Entry(MTNAF, MTNAFConfig),
     "mtrnn": Entry(MTRNN, MTRNNConfig),
     "nafnet": Entry(NAFNet, NAFNetConfig),
+    "pss_nsc": Entry(PSSNSC, PSSNSCConfig),
+    "scale_recurrent": Entry(ScaleRecurrent, ScaleRecurrentConfig),
 }
 
 
