@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from mtdeblur.networks.convert import ImageToImageConfig, ProgressiveAdapter
+from mtdeblur.networks.deepdeblur import DeepDeblur, DeepDeblurConfig
 from mtdeblur.networks.dmphn import DMPHN, DMPHNConfig
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
 from mtdeblur.networks.mtrnn import MTRNN, MTRNNConfig
@@ -26,6 +27,7 @@ class Entry(NamedTuple):
 
 
 NETWORKS: dict[str, Entry] = {
+    "deepdeblur": Entry(DeepDeblur, DeepDeblurConfig),
     "dmphn": Entry(DMPHN, DMPHNConfig),
     "mtnaf": Entry(MTNAF, MTNAFConfig),
     "mtrnn": Entry(MTRNN, MTRNNConfig),

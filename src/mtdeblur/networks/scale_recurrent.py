@@ -51,7 +51,7 @@ class ConvLSTM(nn.Module):
         self.gates = nn.Conv2d(2 * channels, 4 * channels, 3, padding=1)
 
     def forward(self, x: Tensor, state: LSTMState) -> LSTMState:
-        """Carry out c' = c sigmoid(f + 1) + sigmoid(i) tanh(j) and h' = sigmoid(o) tanh(c'), each (B, c, H, W)."""
+        """Give c' = c sigmoid(f + 1) + sigmoid(i) tanh(j) and h' = sigmoid(o) tanh(c'); all (B, c, H, W)."""
         i, j, f, o = self.gates(torch.cat([x, state.hidden], dim=1)).chunk(4, dim=1)  # (B, 2c -> 4 times c)
         cell = state.cell * torch.sigmoid(f + 1) + torch.sigmoid(i) * torch.tanh(j)
         return LSTMState(cell, torch.sigmoid(o) * torch.tanh(cell))
