@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from mtdeblur.networks.convert import ImageToImageConfig, ProgressiveAdapter
+from mtdeblur.networks.deblurgan_v2 import DeblurGANv2, DeblurGANv2Config
 from mtdeblur.networks.deepdeblur import DeepDeblur, DeepDeblurConfig
 from mtdeblur.networks.dmphn import DMPHN, DMPHNConfig
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
@@ -27,6 +28,7 @@ class Entry(NamedTuple):
 
 
 NETWORKS: dict[str, Entry] = {
+    "deblurgan_v2": Entry(DeblurGANv2, DeblurGANv2Config),
     "deepdeblur": Entry(DeepDeblur, DeepDeblurConfig),
     "dmphn": Entry(DMPHN, DMPHNConfig),
     "mtnaf": Entry(MTNAF, MTNAFConfig),
