@@ -14,7 +14,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.inference.engines import TorchEngine, choose_device, choose_precision, move
 from mtdeblur.inference.tiling import TiledNetwork
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs, members
-from mtdeblur.networks.unroll import Step, resize, unroll
+from mtdeblur.networks.unroll import Step, default_steps, resize, unroll
 from mtdeblur.weights.catalogue import find_weights
 from mtdeblur.weights.store import advised_steps, load_network
 
@@ -49,7 +49,7 @@ def load(
     """
     path = find_weights(weights)
     network = load_network(path)
-    steps = choose_steps(advised_steps(path), iterations)
+    steps = choose_steps(advised_steps(path) or default_steps(network), iterations)
     return Deblurrer(network, iterations=steps, device=device, precision=precision, tile=tile)
 
 
@@ -104,7 +104,7 @@ class Deblurrer:
 
         Args:
             network: the model.
-            iterations: how many to run, or the steps themselves; None for the contract's default number.
+            iterations: how many to run, or the steps themselves; None for `default_steps`.
             device: as for `load`.
             precision: as for `load`.
             tile: as for `load`.
@@ -113,7 +113,7 @@ class Deblurrer:
             UserError: as `load` does.
         """
         contract = cast(Contract, network.contract)
-        wanted = contract.iterations if iterations is None else iterations
+        wanted = default_steps(network) if iterations is None else iterations
         self.steps = (Step(),) * wanted if isinstance(wanted, int) else wanted
         if not self.steps:
             raise UserError(f"the number of iterations must be at least 1, not {wanted}")

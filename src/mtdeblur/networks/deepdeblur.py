@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from mtdeblur.networks.blocks import residual_blocks
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.unroll import Step, coarse_to_fine
 
 GREY_LEVELS = 255.0
 MIDDLE = 127.5
@@ -60,6 +61,11 @@ class DeepDeblur(nn.Module):
     def members(self) -> Sequence[ProgressiveNetwork]:
         """The bodies, coarse to fine."""
         return cast("list[ProgressiveNetwork]", list(self.levels))
+
+    @property
+    def steps(self) -> tuple[Step, ...] | None:
+        """Its own approach, multi-scale; None where it is converted."""
+        return coarse_to_fine(self.config.scales) if self.config.scales > 1 else None
 
     @property
     def contract(self) -> Contract:

@@ -23,6 +23,7 @@ from mtdeblur.networks.contract import (
     check_inputs,
     pad_to_multiple,
 )
+from mtdeblur.networks.unroll import Step, coarse_to_fine
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,11 @@ class PSSNSC(nn.Module):
     def members(self) -> Sequence[ProgressiveNetwork]:
         """The scales, coarse to fine."""
         return [Scale(self, number) for number in range(self.config.scales)]
+
+    @property
+    def steps(self) -> tuple[Step, ...] | None:
+        """Its own approach, multi-scale; None where it is converted."""
+        return coarse_to_fine(self.config.scales) if self.config.scales > 1 else None
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration by the finest scale, see `step`."""

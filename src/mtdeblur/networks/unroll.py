@@ -1,12 +1,12 @@
 """The one loop that carries out the steps of a plan, one after the other (Fig. 1)."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.contract import ProgressiveNetwork, State, same_state
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, same_state
 
 
 class Step(NamedTuple):
@@ -33,6 +33,21 @@ class StepLike(Protocol):
     def network(self) -> int:
         """See `Step`."""
         ...
+
+
+def coarse_to_fine(scales: int) -> tuple[Step, ...]:
+    """A step at each of so many scales, the last at full resolution, each by a member of its own."""
+    return tuple(Step(2 ** (scales - 1 - number), number) for number in range(scales))
+
+
+def default_steps(model: nn.Module) -> tuple[Step, ...]:
+    """What a model is run for where nobody says more.
+
+    A model whose members are made for different scales offers `steps`; any other takes full steps, as many as
+    its contract has for iterations.
+    """
+    own = cast("tuple[Step, ...] | None", getattr(model, "steps", None))
+    return own or (Step(),) * cast("Contract", model.contract).iterations
 
 
 def unroll(

@@ -40,8 +40,8 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
     except (ValueError, RuntimeError) as error:
         raise UserError(f"network.options: {' '.join(str(error).split())}") from error
     if config.optimiser.zero_last:
-        start_at_identity(network)
-    return network
+        start_at_identity(network.eval())
+    return network.train()
 
 
 def _fill(network: nn.Module, weights: Path, name: str) -> None:
