@@ -30,8 +30,8 @@ GLOBAL = {
     "deblurgan_v2, converted": ("deblurgan_v2", {"width": 4, "converted": True}),
     "dmphn": ("dmphn", {"width": 1}),
     "dmphn, converted": ("dmphn", {"width": 1, "converted": True}),
-    "nafnet": ("nafnet", {"width": 2, "encoder": (1,), "decoder": (1,)}),
-    "nafnet, converted": ("nafnet", {"width": 2, "encoder": (1,), "decoder": (1,), "converted": True}),
+    "nafnet": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,)}),
+    "nafnet, converted": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,), "converted": True}),
 }
 """Networks that take in the whole picture at once, and say so."""
 
