@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import members, pad_to_multiple, same_state
 from mtdeblur.networks.registry import NETWORKS, create_network, network_options
-from mtdeblur.networks.unroll import Step, coarse_to_fine, default_steps, unroll
+from mtdeblur.networks.unroll import default_steps, unroll
 
 SMALL = {
     "deblurgan_v2": ("deblurgan_v2", {"width": 8}),
@@ -103,7 +103,7 @@ def test_a_batch_is_the_same_as_its_pictures_one_by_one(network):
 def test_every_parameter_gets_a_gradient_from_its_own_steps_or_two_iterations(network):
     """All but those that a network brings along and never runs: DeblurGAN-v2's need none."""
     blurred = torch.rand(1, 3, 16, 24)
-    steps = default_steps(network) if len(members(network)) > 1 else 2
+    steps = default_steps(network) if network.contract.scales else 2
     estimates = list(unroll(members(network), blurred, steps))
     torch.stack(
         [(estimate - torch.rand_like(estimate)).abs().mean() for estimate in estimates]
@@ -260,23 +260,20 @@ def test_an_untrained_mtnaf_is_the_identity():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "steps", "giga"),
+    ("name", "options", "giga"),
     [
-        ("scale_recurrent", {}, 3, 1174),
-        ("scale_recurrent", {"grey": True}, 3, 3505),
-        ("scale_recurrent", {"grey": True, "recurrent": True}, 3, 3773),
-        ("deblurgan_v2", {}, 1, 38.9),
-        ("dmphn", {}, 1, 687),
-        ("pss_nsc", {}, 3, 3307),
-        ("deepdeblur", {}, 3, 4724),
+        ("scale_recurrent", {}, 1174),
+        ("scale_recurrent", {"grey": True}, 3505),
+        ("scale_recurrent", {"grey": True, "recurrent": True}, 3773),
+        ("deblurgan_v2", {}, 38.9),
+        ("dmphn", {}, 687),
+        ("pss_nsc", {}, 3307),
+        ("deepdeblur", {}, 4724),
     ],
 )
-def test_multiply_accumulates_of_a_720p_picture_in_its_own_approach(name, options, steps, giga):
+def test_multiply_accumulates_of_a_720p_picture_in_its_own_approach(name, options, giga):
     with torch.device("meta"):
         network, blurred = create_network(name, **options), torch.rand(1, 3, 720, 1280)
-    plan = default_steps(network) if len(members(network)) > 1 else coarse_to_fine(steps)
-    plan = [Step(step.scale, step.network if len(members(network)) > 1 else 0) for step in plan]
-    assert len(plan) == steps
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        list(unroll(members(network), blurred, plan))
+        list(unroll(members(network), blurred, default_steps(network)))
     assert counter.get_total_flops() / 2e9 == pytest.approx(giga, rel=0.005)

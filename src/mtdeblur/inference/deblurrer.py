@@ -104,7 +104,7 @@ class Deblurrer:
 
         Args:
             network: the model.
-            iterations: how many to run, or the steps themselves; None for `default_steps`.
+            iterations: how many to run, or the steps themselves; None for the network's own.
             device: as for `load`.
             precision: as for `load`.
             tile: as for `load`.

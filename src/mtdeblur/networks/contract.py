@@ -41,20 +41,26 @@ class Contract:
         multiple: the network works on heights and widths that are multiples of this; it pads others itself,
             by repeating the last row and column, and crops its output.
         halo: within one iteration an output pixel, or state value, depends on no input pixel further away
-            than this many pixels (Chebyshev distance); a multiple of `multiple`.
+            than this many pixels (Chebyshev distance); a multiple of `multiple`. 0 with a global operation.
         state_scales: for each map of the state, by how much smaller than the padded picture it is.
-        iterations: default number of iterations at test time.
+        iterations: default number of iterations at test time, at full resolution.
+        scales: in their place, for a network whose own approach is multi-scale, the scale of each step, such
+            as (4, 2, 1); each step is carried out by a member of its own where there are several.
         precisions: dtypes it runs in without visible loss (torch names, "float32" first).
         global_operation: what takes in the whole picture at once, such as pooling, or None; exact tiling
             refuses a network that has one and gives this as the reason.
+        original: paper and licence of the program that the network is written after, if any; the licence
+            covers its released weights too.
     """
 
     multiple: int
     halo: int
     state_scales: tuple[int, ...]
     iterations: int = 6
+    scales: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     global_operation: str | None = None
+    original: str | None = None
 
 
 class ProgressiveNetwork(Protocol):
@@ -68,6 +74,11 @@ class ProgressiveNetwork(Protocol):
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration; see the module's text for shapes and ranges."""
         ...
+
+
+def coarse_to_fine(scales: int) -> tuple[int, ...]:
+    """So many scales for `Contract.scales`, each twice as fine as the one before: (4, 2, 1) for three."""
+    return tuple(2**number for number in reversed(range(scales)))
 
 
 def members(model: nn.Module) -> Sequence[ProgressiveNetwork]:

@@ -61,6 +61,7 @@ class DeblurGANv2(nn.Module):
             state_scales=(),
             precisions=("float32",),
             global_operation="instance normalisation, which averages over the whole picture",
+            original="Kupyn et al., ICCV 2019; BSD",
         )
 
     def forward(self, image: Tensor) -> Tensor:

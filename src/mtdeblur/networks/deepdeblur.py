@@ -1,7 +1,7 @@
 """DeepDeblur (Nah et al., CVPR 2017): the multi-scale residual network MSResNet of its PyTorch version."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -9,8 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtdeblur.networks.blocks import residual_blocks
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, check_inputs, pad_to_multiple
-from mtdeblur.networks.unroll import Step, coarse_to_fine
+from mtdeblur.networks.contract import (
+    Contract,
+    ProgressiveNetwork,
+    State,
+    check_inputs,
+    coarse_to_fine,
+    pad_to_multiple,
+)
 
 GREY_LEVELS = 255.0
 MIDDLE = 127.5
@@ -63,14 +69,13 @@ class DeepDeblur(nn.Module):
         return cast("list[ProgressiveNetwork]", list(self.levels))
 
     @property
-    def steps(self) -> tuple[Step, ...] | None:
-        """Its own approach, multi-scale; None where it is converted."""
-        return coarse_to_fine(self.config.scales) if self.config.scales > 1 else None
-
-    @property
     def contract(self) -> Contract:
-        """Facts of the finest body."""
-        return self.members[-1].contract
+        """Facts of the finest body, and of the model."""
+        return replace(
+            self.members[-1].contract,
+            scales=coarse_to_fine(self.config.scales) if self.config.scales > 1 else (),
+            original="Nah et al., CVPR 2017; MIT",
+        )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration by the finest body, see `Level`."""

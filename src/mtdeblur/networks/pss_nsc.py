@@ -21,9 +21,9 @@ from mtdeblur.networks.contract import (
     RecurrentMaps,
     State,
     check_inputs,
+    coarse_to_fine,
     pad_to_multiple,
 )
-from mtdeblur.networks.unroll import Step, coarse_to_fine
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,19 @@ class PSSNSC(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of every scale of this network."""
-        return Contract(multiple=4, halo=236, state_scales=(2, 4) if self.config.recurrent else ())
+        """Facts of this network, alike for its scales."""
+        return Contract(
+            multiple=4,
+            halo=236,
+            state_scales=(2, 4) if self.config.recurrent else (),
+            scales=coarse_to_fine(self.config.scales) if self.config.scales > 1 else (),
+            original="Gao et al., CVPR 2019; no licence stated",
+        )
 
     @property
     def members(self) -> Sequence[ProgressiveNetwork]:
         """The scales, coarse to fine."""
         return [Scale(self, number) for number in range(self.config.scales)]
-
-    @property
-    def steps(self) -> tuple[Step, ...] | None:
-        """Its own approach, multi-scale; None where it is converted."""
-        return coarse_to_fine(self.config.scales) if self.config.scales > 1 else None
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration by the finest scale, see `step`."""

@@ -15,7 +15,7 @@ from mtdeblur.networks.blocks import (
     residual_blocks,
     xavier_uniform,
 )
-from mtdeblur.networks.contract import Contract, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.contract import Contract, State, check_inputs, coarse_to_fine, pad_to_multiple
 
 KERNEL = 5
 BLOCKS = 3
@@ -99,7 +99,9 @@ class ScaleRecurrent(nn.Module):
             multiple=4,
             halo=188 if self.config.recurrent else 184,
             state_scales=(4, 4) if self.config.recurrent else (),
+            scales=coarse_to_fine(3),
             precisions=("float32",),
+            original="Tao et al., CVPR 2018; MIT",
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:

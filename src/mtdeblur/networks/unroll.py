@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, same_state
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, members, same_state
 
 
 class Step(NamedTuple):
@@ -35,19 +35,13 @@ class StepLike(Protocol):
         ...
 
 
-def coarse_to_fine(scales: int) -> tuple[Step, ...]:
-    """A step at each of so many scales, the last at full resolution, each by a member of its own."""
-    return tuple(Step(2 ** (scales - 1 - number), number) for number in range(scales))
-
-
 def default_steps(model: nn.Module) -> tuple[Step, ...]:
-    """What a model is run for where nobody says more.
-
-    A model whose members are made for different scales offers `steps`; any other takes full steps, as many as
-    its contract has for iterations.
-    """
-    own = cast("tuple[Step, ...] | None", getattr(model, "steps", None))
-    return own or (Step(),) * cast("Contract", model.contract).iterations
+    """The steps of a model's own approach at test time, see `Contract.iterations` and `Contract.scales`."""
+    contract = cast("Contract", model.contract)
+    if not contract.scales:
+        return (Step(),) * contract.iterations
+    several = len(members(model)) > 1
+    return tuple(Step(scale, number if several else 0) for number, scale in enumerate(contract.scales))
 
 
 def unroll(
