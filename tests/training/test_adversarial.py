@@ -170,7 +170,7 @@ def test_the_features_are_those_of_conv3_3(tmp_path):
 )
 def test_a_file_of_something_else_is_refused_in_one_line(tmp_path, content):
     torch.save(content, tmp_path / "vgg19.pth")
-    with pytest.raises(UserError, match=r"vgg19\.pth .*(VGG19|state dict)") as caught:
+    with pytest.raises(UserError, match=r"vgg19\.pth.*(VGG19|state dict)") as caught:
         load_vgg19(tmp_path / "vgg19.pth")
     assert "\n" not in str(caught.value)
 

@@ -3,25 +3,24 @@
 Another program's layout is a file in `mtdeblur.weights.layouts` and its line in `LAYOUTS` here.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
 from mtdeblur.networks.registry import create_network
-from mtdeblur.weights.layouts import Layout, dmphn, mtrnn, nafnet
+from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, mtrnn, nafnet
+from mtdeblur.weights.tensors import read_tensors
 
-LAYOUTS: tuple[Layout, ...] = (*mtrnn.LAYOUTS, *dmphn.LAYOUTS, *nafnet.LAYOUTS)
+LAYOUTS: tuple[Layout, ...] = (
+    *mtrnn.LAYOUTS,
+    *dmphn.LAYOUTS,
+    *nafnet.LAYOUTS,
+    *deepdeblur.LAYOUTS,
+)
 
 SUFFIXES = (".pt", ".pth", ".pkl")
 """Of files that PyTorch wrote."""
-
-_WRAPPINGS = ("params_ema", "params", "state_dict")
-"""Keys under which programs store a state dict beside other things."""
 
 
 def is_foreign(path: Path) -> bool:
@@ -72,21 +71,6 @@ def load_foreign(path: Path) -> nn.Module:
 def _read(path: Path) -> dict[str, Tensor]:
     """The state dict of a file; of a folder that of all its files, under `FILE.NAME`."""
     if not path.is_dir():
-        return _read_file(path)
-    states = {file.stem: _read_file(file) for file in checkpoint_files(path)}
+        return read_tensors(path)
+    states = {file.stem: read_tensors(file) for file in checkpoint_files(path)}
     return {f"{stem}.{name}": value for stem, state in states.items() for name, value in state.items()}
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError:
-        raise ValueError(f"{path.name} is no PyTorch state dict, or holds more than tensors") from None
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path.name} holds a {type(content).__name__}, not a state dict")
-    found = cast("Mapping[Any, Any]", content)
-    found = next((found[key] for key in _WRAPPINGS if isinstance(found.get(key), Mapping)), found)
-    for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path.name} holds more than tensors by their names: {name!r}")
-    return {name.removeprefix("module."): value for name, value in found.items()}  # DataParallel's prefix

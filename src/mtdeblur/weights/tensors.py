@@ -12,9 +12,15 @@ from torch import Tensor
 
 from mtdeblur.errors import UserError
 
+_WRAPPINGS = ("params_ema", "params", "state_dict", "G")
+"""Keys under which programs store a state dict beside other things."""
+
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a flat state dict that `torch.save` or safetensors wrote.
+    """Read a state dict that `torch.save` or safetensors wrote.
+
+    Args:
+        path: a file. What a state dict is wrapped in, and DataParallel's prefix of its names, are taken off.
 
     Raises:
         UserError: if the file is missing, damaged, or holds something else.
@@ -24,16 +30,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix.lower() == ".safetensors":
             return load(path.read_bytes())
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, ValueError, RuntimeError, LookupError, SafetensorError) as error:
-        raise UserError(f"cannot load weights from {path}: {' '.join(str(error).split())[:300]}") from None
+        return _state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except UnpicklingError:
-        raise UserError(
-            f"cannot load weights from {path}: it is no PyTorch state dict, or holds more than tensors"
-        ) from None
-    if not isinstance(loaded, Mapping):
-        raise UserError(f"{path} holds a {type(loaded).__name__}, not a state dict")
-    named = cast("Mapping[str, Any]", loaded)
-    if other := [name for name, value in named.items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{path} is no state dict: {other[0]} is no tensor")
-    return dict(named)
+        reason = "it is no PyTorch state dict, or holds more than tensors"
+    except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+    except SafetensorError as error:
+        reason = str(error)
+    raise UserError(f"cannot load weights from {path}: {reason}")
+
+
+def _state_dict(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it holds a {type(content).__name__}, not a state dict")
+    found = cast("Mapping[Any, Any]", content)
+    found = next((found[key] for key in _WRAPPINGS if isinstance(found.get(key), Mapping)), found)
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"it holds more than tensors by their names: {name!r}")
+    return {name.removeprefix("module."): value for name, value in found.items()}
