@@ -46,6 +46,12 @@ class GatedBlock(nn.Module):
         gated = left * right
         if self.attention is not None:
             gated = gated * self.attention(gated.mean(dim=(2, 3), keepdim=True))  # (B, c, 1, 1)
-        x = x + self.beta * self.project1(gated)
+        x = x + _scaled(self.project1, self.beta, gated)
         left, right = self.expand2(self.norm2(x)).chunk(2, dim=1)
-        return x + self.gamma * self.project2(left * right)
+        return x + _scaled(self.project2, self.gamma, left * right)
+
+
+def _scaled(project: nn.Conv2d, scale: Tensor, x: Tensor) -> Tensor:
+    """`scale * project(x)`, the scale (c, 1, 1) multiplied into the weights, fewer than the pixels."""
+    bias = None if project.bias is None else project.bias * scale.flatten()
+    return functional.conv2d(x, project.weight * scale[..., None], bias)
