@@ -62,6 +62,7 @@ class NAFNet(nn.Module):
             halo=0,
             state_scales=(),
             global_operation="channel attention, which averages over the whole picture",
+            original="Chen et al., ECCV 2022; MIT",
         )
 
     def forward(self, image: Tensor) -> Tensor:
