@@ -16,7 +16,6 @@ FULL = Step()
 @pytest.mark.parametrize(
     ("name", "options", "size", "gmac"),
     [
-        ("dmphn", {}, (720, 1280), 687),
         ("nafnet", {}, (256, 256), 16),
         ("mtrnn", {}, (720, 1280), 679 / 2),
     ],
