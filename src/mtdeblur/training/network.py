@@ -7,10 +7,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mtdeblur.approaches import SCALES
 from mtdeblur.errors import UserError
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.training.config import TrainingConfig
+from mtdeblur.weights.backbone import has_backbone, load_backbone
 from mtdeblur.weights.store import load_network
 
 
@@ -26,6 +28,7 @@ def build_network(config: TrainingConfig) -> nn.Module:
         torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
         networks = [_fresh(config, number) for number in range(config.approach.networks)]
     network = Several(networks) if len(networks) > 1 else networks[0]
+    _check_scales(networks[0], config)
     if config.network.weights is not None:
         _fill(network, config.network.weights, config.network.name)
     for parameter in network.parameters():
@@ -39,9 +42,23 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
         network = create_network(config.network.name, **config.network.checked_options(number))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"network.options: {' '.join(str(error).split())}") from error
+    if config.network.backbone is not None:
+        if not has_backbone(network):
+            raise UserError(f"network.backbone: {config.network.name} has no backbone")
+        load_backbone(network, config.network.backbone)
     if config.optimiser.zero_last:
         start_at_identity(network.eval())
     return network.train()
+
+
+def _check_scales(network: nn.Module, config: TrainingConfig) -> None:
+    """Raise UserError if a network with weights for each scale is to go through other scales."""
+    own = len(members(network))
+    if own > 1 and (config.approach.name != "multi_scale" or own != len(SCALES)):
+        raise UserError(
+            f"{config.network.name} has weights of its own for {own} scales: train it with approach.name "
+            f"multi_scale and {len(SCALES)} scales, or convert it with network.options {{scales: 1}}"
+        )
 
 
 def _fill(network: nn.Module, weights: Path, name: str) -> None:
