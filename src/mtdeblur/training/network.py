@@ -77,32 +77,34 @@ def _fill(network: nn.Module, weights: Path, name: str) -> None:
 
 
 def start_at_identity(network: nn.Module) -> None:
-    """Zero the last convolution if the network then gives back what it is given; otherwise change nothing.
+    """Zero the last convolution of each member that then gives back what it is given; leave others alone.
 
     Args:
-        network: one of the registry, on the CPU. One that writes its picture directly, adding it to nothing,
-            stays as it is.
+        network: one of the registry, on the CPU, in evaluation mode. One that writes its picture directly,
+            adding it to nothing, stays as it is.
     """
-    last = last_convolution(network)
-    parameters = [part for part in (last.weight, last.bias) if part is not None]
-    before = [part.detach().clone() for part in parameters]
     picture = torch.linspace(0, 1, 3 * 16 * 16).view(1, 3, 16, 16)
-    with torch.no_grad():
-        for part in parameters:
-            part.zero_()
-        estimate, _ = members(network)[-1](picture, picture)
-        if not torch.equal(estimate, picture):
-            for part, value in zip(parameters, before, strict=True):
-                part.copy_(value)
+    for number, member in enumerate(members(network)):
+        last = last_convolution(network, number)
+        parameters = [part for part in (last.weight, last.bias) if part is not None]
+        before = [part.detach().clone() for part in parameters]
+        with torch.no_grad():
+            for part in parameters:
+                part.zero_()
+            estimate, _ = member(picture, picture)
+            if not torch.equal(estimate, picture):
+                for part, value in zip(parameters, before, strict=True):
+                    part.copy_(value)
 
 
-def last_convolution(network: nn.Module) -> nn.Conv2d:
+def last_convolution(network: nn.Module, member: int = 0) -> nn.Conv2d:
     """The convolution that runs last in an iteration: where a residual is learned, it writes the residual.
 
     Found by watching one iteration on a small picture, so that networks may call it what they like.
 
     Args:
-        network: one of the registry, on the CPU.
+        network: one of the registry, on the CPU, in evaluation mode.
+        member: number of the member that carries the iteration out.
     """
     ran: list[nn.Conv2d] = []
 
@@ -112,7 +114,7 @@ def last_convolution(network: nn.Module) -> nn.Conv2d:
     hooks = [part.register_forward_hook(watch) for part in network.modules() if isinstance(part, nn.Conv2d)]
     picture = torch.zeros(1, 3, 16, 16)
     with torch.no_grad():
-        members(network)[-1](picture, picture)
+        members(network)[member](picture, picture)
     for hook in hooks:
         hook.remove()
     return ran[-1]
