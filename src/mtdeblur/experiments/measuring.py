@@ -45,7 +45,7 @@ class Subject:
         if self._loaded is None:
             network = load_network(self.run.weights)
             steps = self.run.config.approach.steps(self.iterations, len(members(network)))
-            self._loaded = Deblurrer(network, steps, device=self.device, precision="float32")
+            self._loaded = Deblurrer(network, iterations=steps, device=self.device, precision="float32")
         return self._loaded
 
     def figures(self, parts: Sequence[TestSet]) -> tuple[Figures, ...]:

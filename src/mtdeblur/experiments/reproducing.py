@@ -1,5 +1,6 @@
 """Make one of the paper's tables or figures: train what is missing, measure it, write it down."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,12 @@ def reproduce(request: Request) -> list[Path]:
 def _subjects(row: Row, request: Request, budget: Budget, material: Material) -> list[Subject]:
     """The row's runs, one a seed."""
     device = "cuda" if request.device == "gpu" else request.device
-    data = {"pack": str(material.pack)}
-    configs = [training_config(row, budget, data, seed) for seed in range(request.seeds)]
-    folder = request.output / "runs"
-    return [Subject(as_run(config, material.key, folder), row.iterations, device) for config in configs]
+    runs: list[Subject] = []
+    for seed in range(request.seeds):
+        config = training_config(row, budget, {"pack": str(material.pack)}, seed)
+        run = as_run(f"{row.name}, seed {seed}", config, material.key, request.output / "runs")
+        runs.append(Subject(run, row.iterations, device))
+    return runs
 
 
 def _measure(
@@ -130,14 +133,15 @@ def _provenance(
     """Where the figures come from, for the reader."""
     runs = [subject.run for row in subjects.values() for subject in row]
     accounts = [run.account() for run in runs]
-    timing = base().budgets[request.budget].run_time
+    budget = base().budgets[request.budget]
+    timing = budget.run_time
     sets = "; ".join(
         f"{name}: {sum(len(part.pairs) for part in parts)} pairs, {material.stamps[name] or 'real'}"
         for name, parts in material.sets.items()
     )
     chosen = choose_device("cuda" if request.device == "gpu" else request.device)
     return {
-        "budget": request.budget,
+        "budget": f"{request.budget}, which changes {json.dumps(budget.training)}, {json.dumps(budget.networks)}",
         "trained on": material.training,
         "test sets": sets,
         "runs": "; ".join(

@@ -39,10 +39,12 @@ class Run(NamedTuple):
     """One training run.
 
     Attributes:
+        title: what its row is called, for the person who waits for it.
         config: all its settings.
         folder: its own, named by its approach and a hash of its settings.
     """
 
+    title: str
     config: TrainingConfig
     folder: Path
 
@@ -61,10 +63,11 @@ class Run(NamedTuple):
         return json.loads((self.folder / FINISHED).read_text(encoding="utf-8"))
 
 
-def as_run(config: TrainingConfig, material: str, folder: Path) -> Run:
+def as_run(title: str, config: TrainingConfig, material: str, folder: Path) -> Run:
     """The run of a configuration.
 
     Args:
+        title: for the person who waits.
         config: of the training.
         material: key of what is trained on; where that lies makes no difference.
         folder: of all runs.
@@ -73,7 +76,7 @@ def as_run(config: TrainingConfig, material: str, folder: Path) -> Run:
     settings = merge(settings, {"data": {"pack": material}})
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
     name = re.sub(r"[^a-z0-9]+", "-", f"{config.network.name}-{config.approach.name}")
-    return Run(config, folder / f"{name}-{key}")
+    return Run(title, config, folder / f"{name}-{key}")
 
 
 def carry_out_all(
@@ -91,14 +94,17 @@ def carry_out_all(
         UserError: as `train` does, or if Ray is wanted and missing.
         InterruptionError: if somebody interrupts.
     """
-    missing = list(dict.fromkeys(run for run in runs if not run.finished))
-    for folder in {run.folder for run in runs if run.finished}:
-        say(f"{folder.name} is trained already")
+    missing: list[Run] = []
+    for run in {run.folder: run for run in runs}.values():
+        if run.finished:
+            say(f"{run.title} is trained already")
+        else:
+            missing.append(run)
     if parallel == "ray":
         _through_ray(missing, device, devices)
         return
     for number, run in enumerate(missing, 1):
-        say(f"run {number} of {len(missing)}: {run.folder.name}, {run.config.optimiser.batches} batches")
+        say(f"training {run.title} ({number} of {len(missing)}): {run.config.optimiser.batches} batches")
         carry_out(run, device, devices)
 
 
@@ -134,7 +140,7 @@ def _in_a_process(run: Run, device: str, devices: int) -> None:
     if code > 128:
         raise InterruptionError(code - 128)
     if code:
-        raise UserError(f"{run.folder.name} could not be trained: see above")
+        raise UserError(f"{run.title} could not be trained: see above")
 
 
 def _through_ray(runs: Sequence[Run], device: str, devices: int) -> None:

@@ -68,6 +68,7 @@ def as_markdown(report: Report) -> str:
     lines = [_line(report, result) for result in report.results]
     if report.experiment.ranked:
         _mark_best(report, lines)
+    lines.insert(0, _blurred(report))
     headings = [name for name in _headings(report) if any(line.get(name, "") for line in lines)]
     rows = [headings, ["---"] * len(headings)]
     rows += [[line.get(name, "") for name in headings] for line in lines]
@@ -108,6 +109,17 @@ def _line(report: Report, result: Result) -> Line:
         waited, returned = (f"{seconds:.3g} s ({report.stamp})" for seconds in result.run_time)
         line |= {"Run time": waited, "Run time unsynchronised": returned}
     return line | {"Param (paper)": row.parameters or "", "Run time (paper)": row.run_time or ""}
+
+
+def _blurred(report: Report) -> Line:
+    """What the test sets' blurred pictures come to as they are."""
+    line = {"": "blurred pictures"}
+    for name, title in report.titles.items():
+        for result in report.results:
+            if psnr := result.psnr(name, 0):
+                line[f"{title} PSNR"] = f"{psnr[0]:.2f} ({report.stamps[name]})"
+                line[f"{title} SSIM"] = f"{result.ssim(name, 0)[0]:.3f} ({report.stamps[name]})"
+    return line
 
 
 def _mark_best(report: Report, lines: Sequence[Line]) -> None:
