@@ -27,6 +27,8 @@ class Row(Section):
     """Only cited: there is nothing to run."""
     training: dict[str, Any] = Field({})
     """Settings of the training that differ from the table's."""
+    longer: Count = 1
+    """Times as many batches as the table's other rows have."""
     iterations: Count = 6
     """At test time."""
     test_sets: tuple[str, ...] = ()
@@ -61,6 +63,9 @@ class StandIn(Section):
 
     title: str
     levels: tuple[int, ...]
+    """Of the blurred pictures."""
+    goal: int = 1
+    """Level of what they are compared with."""
     seed: int = 0
     gamma: bool = False
 
@@ -156,7 +161,9 @@ def training_config(row: Row, budget: Budget, data: Settings, seed: int) -> Trai
     settings = merge(merge(row.training, budget.training), {"seed": seed, "data": data})
     name = settings["network"]["name"]
     small = {"network": {"options": budget.networks.get(name, {})}}
-    return parse_config(merge(settings, small), f"row {row.name}")
+    batches = row.longer * settings["optimiser"]["batches"]
+    settings = merge(settings, small | {"optimiser": {"batches": batches}})
+    return parse_config(settings, f"row {row.name}")
 
 
 def merge(one: Settings, other: Settings) -> Settings:

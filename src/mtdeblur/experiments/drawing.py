@@ -102,7 +102,7 @@ def _draw_iterations(figure: Any, report: Report, subjects: Subjects, material: 
                 steps, np.subtract(means, spread), np.add(means, spread), color=colour, alpha=0.2
             )
         axes.set(xlabel="iteration", ylabel="PSNR (dB)" if metric == "PSNR" else "SSIM")
-        axes.legend(fontsize=7)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=7)
 
 
 def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:

@@ -83,28 +83,25 @@ def prepare(
     Raises:
         UserError: if something given cannot be used, or there is nothing to make a stand-in of.
     """
-    real, others = _split(given, wanted)
-    source = Path(others[0]) if others else None
-    clips = _clips(source, "test") if source else []
+    real, source = _split(given, wanted)
     pack, training = _pack(source, folder)
     key = _pack_key(pack)
-    sets: dict[str, tuple[TestSet, ...]] = {name: (_real(path),) for name, path in real.items()}
-    photographs = [] if clips else _held_out(Pack(pack))
-    for name, stand_in in wanted.items():
-        if name in sets:
-            continue
-        if not clips and not photographs:
-            raise UserError(f"{pack} holds no photographs out: give the test set with --data {name}=FOLDER")
-        parts = [
-            _stand_in(level, stand_in, making, clips, photographs, folder, key) for level in stand_in.levels
-        ]
-        sets[name] = tuple(parts)
-    stamp = "made of high-speed frames" if clips else "simulated"
-    return Material(pack, key, training, sets, {name: "" if name in real else stamp for name in sets})
+    clips = _clips(source, "test") if source else []
+    studio = _Studio(clips, [] if clips else _held_out(Pack(pack)), making, folder, key)
+    sets: dict[str, tuple[TestSet, ...]] = {}
+    for name, how in wanted.items():
+        if name in real:
+            sets[name] = (_real(real[name]),)
+        elif clips or studio.photographs:
+            sets[name] = tuple(studio.stand_in(level, how) for level in how.levels)
+        else:
+            raise UserError(f"{pack} holds no photographs out; give the test set with --data {name}=FOLDER")
+    made = "made of high-speed frames" if clips else "simulated"
+    return Material(pack, key, training, sets, {name: "" if name in real else made for name in sets})
 
 
-def _split(given: Sequence[str], wanted: Mapping[str, object]) -> tuple[dict[str, Path], list[str]]:
-    """The test sets among what was given, and the rest, which is one thing at most."""
+def _split(given: Sequence[str], wanted: Mapping[str, object]) -> tuple[dict[str, Path], Path | None]:
+    """The test sets among what was given, and what to train on."""
     real: dict[str, Path] = {}
     others: list[str] = []
     for item in given:
@@ -116,8 +113,8 @@ def _split(given: Sequence[str], wanted: Mapping[str, object]) -> tuple[dict[str
         else:
             raise UserError(f"--data {item}: the test sets needed are {', '.join(wanted)}")
     if len(others) > 1:
-        raise UserError(f"--data takes one folder to train on, not {' and '.join(others)}")
-    return real, others
+        raise UserError(f"--data takes one thing to train on, not {' and '.join(others)}")
+    return real, Path(others[0]) if others else None
 
 
 def _real(folder: Path) -> TestSet:
@@ -173,48 +170,51 @@ def _held_out(pack: Pack) -> list[Photograph]:
     ]
 
 
-def _stand_in(
-    level: int,
-    how: StandIn,
-    making: TestMaking,
-    clips: Sequence[Path],
-    photographs: Sequence[Photograph],
-    folder: Path,
-    key: str,
-) -> TestSet:
-    """The pairs of one level."""
-    crf = GAMMA if how.gamma else IDENTITY
-    sources = [str(clip.resolve()) for clip in clips] or key
-    made = f"TL{level}-{_hash([sources, making.model_dump(), how.seed, crf.name])}"
-    target = folder / made
-    if not target.exists():
-        part = folder / f"{made}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        if clips:
-            _expose(clips, part, making.exposures, level, how)
-        else:
-            motion = Motion(length=making.length, still=0.0)
-            simulation = Simulation(
-                level, how.seed, making.longest, crf, motion, Sensor(noisy=0, compressed=0)
-            )
-            for error in write_pairs(photographs, part, making.exposures, simulation):
-                if error is not None:
-                    raise error
-        part.rename(target)
-    return TestSet(made, tuple(find_pairs(target)))
+class _Studio(NamedTuple):
+    """Makes pairs of held-out photographs, or of held-out high-speed frames where there are such."""
 
+    clips: Sequence[Path]
+    photographs: Sequence[Photograph]
+    making: TestMaking
+    folder: Path
+    key: str
 
-def _expose(clips: Sequence[Path], folder: Path, exposures: int, level: int, how: StandIn) -> None:
-    """Pairs from high-speed frames: of each clip so many exposures, spread evenly."""
-    crf = GAMMA if how.gamma else IDENTITY
-    for clip in clips:
-        files = list_pictures(clip, recursive=False)
-        for start in np.linspace(0, len(files) - FRAMES, exposures).astype(int):
-            frames = np.stack([decode(file) for file in files[start : start + FRAMES]])
-            ladder = temporal_ladder(torch.as_tensor(frames).movedim(-1, 1).float() / 255, (1, level), crf)
-            for side, image in (("sharp", ladder[1]), ("blur", ladder[level])):
-                pixels = image.mul(255).round().byte().movedim(0, -1).numpy()
-                write_picture(folder / side / f"{clip.name}-{start:06d}.png", Picture(pixels))
+    def stand_in(self, level: int, how: StandIn) -> TestSet:
+        """The pairs of one level; they appear when all are there."""
+        sources = [str(clip.resolve()) for clip in self.clips] or self.key
+        made = f"TL{level}-{_hash([sources, self.making.model_dump(), how.seed, how.goal, how.gamma])}"
+        target, part = self.folder / made, self.folder / f"{made}.part"
+        if not target.exists():
+            shutil.rmtree(part, ignore_errors=True)
+            (self._expose if self.clips else self._simulate)(part, level, how)
+            part.rename(target)
+        return TestSet(made, tuple(find_pairs(target)))
+
+    def _simulate(self, folder: Path, level: int, how: StandIn) -> None:
+        simulation = Simulation(
+            level,
+            how.seed,
+            self.making.longest,
+            GAMMA if how.gamma else IDENTITY,
+            Motion(length=self.making.length, still=0.0),
+            Sensor(noisy=0.0, compressed=0.0),
+            how.goal,
+        )
+        for error in write_pairs(self.photographs, folder, self.making.exposures, simulation):
+            if error is not None:
+                raise error
+
+    def _expose(self, folder: Path, level: int, how: StandIn) -> None:
+        """Of each clip so many exposures, spread evenly."""
+        for clip in self.clips:
+            files = list_pictures(clip, recursive=False)
+            for start in np.linspace(0, len(files) - FRAMES, self.making.exposures).astype(int):
+                frames = np.stack([decode(file) for file in files[start : start + FRAMES]])
+                stored = torch.as_tensor(frames).movedim(-1, 1).float() / 255  # (13, 3, H, W)
+                ladder = temporal_ladder(stored, (how.goal, level), GAMMA if how.gamma else IDENTITY)
+                for side, image in (("sharp", ladder[how.goal]), ("blur", ladder[level])):
+                    pixels = image.mul(255).round().byte().movedim(0, -1).contiguous().numpy()
+                    write_picture(folder / side / f"{clip.name}-{start:06d}.png", Picture(pixels))
 
 
 def _pack_key(pack: Path) -> str:

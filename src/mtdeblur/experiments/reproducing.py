@@ -86,6 +86,7 @@ def reproduce(request: Request) -> list[Path]:
         },
         stamp=request.budget,
         provenance=_provenance(request, asked.ssim, material, subjects),
+        picture="" if asked.kind == "table" else f"{request.target}.png",
     )
     files = {".md": as_markdown(report).encode(), ".csv": as_csv(report).encode()}
     if asked.kind != "table":
@@ -141,7 +142,7 @@ def _provenance(
     )
     chosen = choose_device("cuda" if request.device == "gpu" else request.device)
     return {
-        "budget": f"{request.budget}, which changes {json.dumps(budget.training)}, {json.dumps(budget.networks)}",
+        "budget": f"{request.budget}, which changes {json.dumps([budget.training, budget.networks])}",
         "trained on": material.training,
         "test sets": sets,
         "runs": "; ".join(

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import mtdeblur
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.provenance import commit, device_name
-from mtdeblur.experiments.catalogue import merge
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
-from mtdeblur.training.config import TrainingConfig, write_config
+from mtdeblur.training.config import TrainingConfig, fingerprint, write_config
 from mtdeblur.training.keeping import LAST_WEIGHTS
 from mtdeblur.training.progress import say
 from mtdeblur.training.run import train
@@ -72,9 +71,8 @@ def as_run(title: str, config: TrainingConfig, material: str, folder: Path) -> R
         material: key of what is trained on; where that lies makes no difference.
         folder: of all runs.
     """
-    settings = config.model_dump(mode="json", exclude={"checkpoint_minutes": True, "validation": True})
-    settings = merge(settings, {"data": {"pack": material}})
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    told = f"{fingerprint(config)} {config.optimiser.batches} {material}"
+    key = hashlib.sha256(told.encode()).hexdigest()[:10]
     name = re.sub(r"[^a-z0-9]+", "-", f"{config.network.name}-{config.approach.name}")
     return Run(title, config, folder / f"{name}-{key}")
 

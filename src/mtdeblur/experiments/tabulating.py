@@ -50,6 +50,7 @@ class Report:
         stamps: test set to the stamp of its cells, such as `smoke, simulated`.
         stamp: of what no test set decides.
         provenance: further facts by name.
+        picture: file name of the figure; empty for a table.
     """
 
     experiment: Experiment
@@ -58,6 +59,7 @@ class Report:
     stamps: dict[str, str]
     stamp: str
     provenance: dict[str, str]
+    picture: str = ""
 
 
 Line = dict[str, str]
@@ -73,6 +75,8 @@ def as_markdown(report: Report) -> str:
     rows = [headings, ["---"] * len(headings)]
     rows += [[line.get(name, "") for name in headings] for line in lines]
     text = [f"# {report.experiment.title}", ""]
+    if report.picture:
+        text += [f"![{report.experiment.title}]({report.picture})", ""]
     text += [f"| {' | '.join(row)} |" for row in rows] + [""]
     text += [f"[{number}] {note}\n" for number, note in enumerate(report.experiment.footnotes.values(), 1)]
     text += [f"- {name}: {value}" for name, value in report.provenance.items()]
@@ -103,7 +107,7 @@ def _line(report: Report, result: Result) -> Line:
             psnr, ssim = row.paper[name]
             line |= {f"{title} PSNR (paper)": _printed(psnr, 2), f"{title} SSIM (paper)": _printed(ssim, 3)}
     if result.parameters is not None:
-        trained, full = (f"{count / 1e6:.3f} M" for count in result.parameters)
+        trained, full = (f"{count:,}" for count in result.parameters)
         line |= {"Param": f"{trained} ({report.stamp})", "Param at the paper's size": full}
     if result.run_time is not None:
         waited, returned = (f"{seconds:.3g} s ({report.stamp})" for seconds in result.run_time)
@@ -154,7 +158,9 @@ def as_csv(report: Report) -> str:
     """One figure a line with the paper's own, its stamp and its provenance."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["row", "quantity", "value", "spread", "seeds", "paper", "stamp", *report.provenance])
+    writer.writerow(
+        ["row", "iteration", "quantity", "value", "spread", "seeds", "paper", "stamp", *report.provenance]
+    )
     for result in report.results:
         for cells in _figures(report, result):
             writer.writerow([result.row.name, *cells, *report.provenance.values()])
@@ -162,24 +168,33 @@ def as_csv(report: Report) -> str:
 
 
 def _figures(report: Report, result: Result) -> Iterator[list[str]]:
+    """Lines of the CSV: every step's figures, the paper's beside the last one's."""
     row = result.row
+    last = row.iterations
     for name, title in report.titles.items():
         paper = row.paper.get(name, ("", ""))
-        measured = result.psnr(name), result.ssim(name)
-        for metric, values, printed in zip(("PSNR", "SSIM"), measured, paper, strict=True):
-            stamp = report.stamps[name] if values else "reported"
-            yield [f"{title} {metric}", *_statistics(values), str(printed), stamp]
+        measured = result.figures.get(name, [()])
+        for step in range(len(measured[0])):
+            final = step == len(measured[0]) - 1
+            both = result.psnr(name, step), result.ssim(name, step)
+            for metric, values, printed in zip(("PSNR", "SSIM"), both, paper, strict=True):
+                beside = [str(printed) if final else "", report.stamps[name]]
+                yield [str(step), f"{title} {metric}", *_statistics(values), *beside]
+        if name in row.paper and name not in result.figures:
+            for metric, printed in zip(("PSNR", "SSIM"), paper, strict=True):
+                yield [str(last), f"{title} {metric}", "", "", "0", str(printed), "reported"]
     if result.parameters is not None:
-        trained, full = result.parameters
-        yield ["parameters", str(trained), "", "", row.parameters or "", report.stamp]
-        yield ["parameters at the paper's size", str(full), "", "", row.parameters or "", ""]
+        trained, full = (str(count) for count in result.parameters)
+        beside = row.parameters or ""
+        yield ["", "parameters", trained, "", "", beside, report.stamp]
+        yield ["", "parameters at the paper's size", full, "", "", beside, ""]
     if result.run_time is not None:
         for name, seconds in zip(("", " unsynchronised"), result.run_time, strict=True):
-            yield [f"run time{name} in s", f"{seconds:.6g}", "", "", row.run_time or "", report.stamp]
+            beside = row.run_time or ""
+            yield ["", f"run time{name} in s", f"{seconds:.6g}", "", "", beside, report.stamp]
 
 
 def _statistics(values: Sequence[float]) -> list[str]:
-    if not values:
-        return ["", "", "0"]
+    """Mean, sample standard deviation, and how many."""
     spread = f"{stdev(values):.6f}" if len(values) > 1 else ""
     return [f"{fmean(values):.6f}", spread, str(len(values))]
