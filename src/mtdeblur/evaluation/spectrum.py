@@ -35,8 +35,8 @@ def spectral_density(pixels: NDArray[Any], bins: int = 64) -> tuple[Spectrum, Sp
     windowed = (unit - unit.mean(axis=(0, 1))) * window[..., None]
     power = np.abs(np.fft.fft2(windowed, axes=(0, 1))) ** 2 / np.sum(window**2)
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
-    ring = np.floor(radius * 2 * bins).astype(int)
-    inside = radius < 0.5
+    ring = np.floor(radius * 2 * bins + 1e-9).astype(int)  # one on an edge belongs to the ring outside
+    inside = ring < bins
     total = np.bincount(ring[inside], weights=power.mean(axis=-1)[inside], minlength=bins)
     count = np.bincount(ring[inside], minlength=bins)
     density = np.full(bins, np.nan)

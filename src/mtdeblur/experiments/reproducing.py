@@ -149,7 +149,7 @@ def _provenance(
             f"{name}: {', '.join(subject.run.folder.name for subject in row)}"
             for name, row in subjects.items()
         ),
-        "seeds": f"{request.seeds}, from 0; ± is the standard deviation over them",
+        "runs of a row": f"{request.seeds}, seeds from 0; ± is the standard deviation over them",
         "trained with": "; ".join(
             sorted({f"{one['devices']} x {one['device']}, commit {one['commit']}" for one in accounts})
         ),

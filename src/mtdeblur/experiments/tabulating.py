@@ -120,9 +120,9 @@ def _blurred(report: Report) -> Line:
     line = {"": "blurred pictures"}
     for name, title in report.titles.items():
         for result in report.results:
-            if psnr := result.psnr(name, 0):
-                line[f"{title} PSNR"] = f"{psnr[0]:.2f} ({report.stamps[name]})"
-                line[f"{title} SSIM"] = f"{result.ssim(name, 0)[0]:.3f} ({report.stamps[name]})"
+            if psnr := result.psnr(name, 0):  # the same in every row
+                line.setdefault(f"{title} PSNR", f"{psnr[0]:.2f} ({report.stamps[name]})")
+                line.setdefault(f"{title} SSIM", f"{result.ssim(name, 0)[0]:.3f} ({report.stamps[name]})")
     return line
 
 
