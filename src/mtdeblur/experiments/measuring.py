@@ -85,7 +85,7 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def count_parameters(config: TrainingConfig) -> int:
-    """Trainable parameters of the configured model."""
+    """Parameters of the configured model."""
     return sum(parameter.numel() for parameter in build_network(config).parameters())
 
 
