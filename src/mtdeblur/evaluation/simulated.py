@@ -51,9 +51,10 @@ class Simulation:
         crf: camera response function.
         motion: how camera and scene move.
         sensor: noise and compression of the blurred pictures.
+        goal: temporal level of the sharp pictures; above 1 they are what one iteration aims at.
 
     Raises:
-        UserError: if the level is none of these.
+        UserError: if the level is none of these, or the goal not an odd one below it.
     """
 
     level: int = 11
@@ -62,10 +63,13 @@ class Simulation:
     crf: CRF = GAMMA
     motion: Motion = field(default_factory=Motion)
     sensor: Sensor = field(default_factory=Sensor)
+    goal: int = 1
 
     def __post_init__(self) -> None:
         if self.level not in range(3, FRAMES + 1, 2):
             raise UserError(f"the level of the blurred pictures is odd, from 3 to {FRAMES}, not {self.level}")
+        if self.goal not in range(1, self.level, 2):
+            raise UserError(f"the level of the sharp pictures is odd, below {self.level}, not {self.goal}")
 
 
 def public_domain_photographs() -> list[Photograph]:
@@ -158,9 +162,11 @@ def simulate_pair(photograph: Pixels, name: str, how: Simulation) -> tuple[Pixel
     widths = [(0, 0), (0, 0), (above, side - height - above), (left, side - width - left)]
     square = torch.as_tensor(np.pad(stored.numpy(), widths, mode="symmetric"))
     seed = int(np.random.SeedSequence((how.seed, zlib.crc32(name.encode()))).generate_state(1)[0])
-    ladder = simulate_ladder(square, side - 2 * edge, (1, how.level), how.motion, how.crf, [seed])
+    ladder = simulate_ladder(square, side - 2 * edge, (how.goal, how.level), how.motion, how.crf, [seed])
     height, width = height - 2 * edge, width - 2 * edge
-    sharp, blurred = (ladder[n][..., above : above + height, left : left + width] for n in (1, how.level))
+    sharp, blurred = (
+        ladder[n][..., above : above + height, left : left + width] for n in (how.goal, how.level)
+    )
     return _to_pixels(record(blurred, how.sensor, [seed])), _to_pixels(sharp)
 
 
@@ -185,6 +191,7 @@ def _account(photographs: Sequence[Photograph], exposures: int, how: Simulation)
         "photographs": {name: PUBLIC_DOMAIN.get(name, "your own") for name in names},
         "exposures": exposures,
         "level": how.level,
+        "goal": how.goal,
         "seed": how.seed,
         "longest": how.longest,
         "crf": how.crf.name,
