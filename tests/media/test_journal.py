@@ -33,7 +33,7 @@ def test_what_is_done_is_known_to_the_next_run(tmp_path):
     assert read(path) == LINES
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(cut=st.integers(0, 250), tail=st.binary(max_size=40))
 def test_a_torn_end_is_forgotten_and_the_journal_goes_on(tmp_path_factory, cut, tail):
     path = tmp_path_factory.mktemp("journal") / "journal"

@@ -1,7 +1,7 @@
 """The journal of a long job: a job that was killed at any moment goes on where it stopped.
 
-A journal is a text file that only grows: first what the job is, then what is done, one JSON object a line, each
-on the disk before the job goes on. A line that a crash has torn, and whatever follows it, is forgotten.
+A journal is a text file that only grows: first what the job is, then what is done, one JSON object a line,
+each on the disk before the job goes on. A line that a crash has torn, and all that follows it, is forgotten.
 """
 
 import json
