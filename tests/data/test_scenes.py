@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from mtdeblur.data.scenes import Fault, Scan, find_faults, scan_clip
-from mtdeblur.data.sources import Frame, clip_at
+from mtdeblur.data.sources import Clip, Frame, clip_at
 from mtdeblur.errors import UserError
 
 DATA = os.environ.get("MTDEBLUR_DATA")
@@ -120,9 +120,10 @@ def test_frames_of_another_size_and_unreadable_ones_are_left_out():
 
 
 def test_runs_lie_between_the_faults():
-    scan = Scan(30, (Fault(10, 10, ""), Fault(11, 11, "")), 1)
+    clip = Clip("walk", "walk", video=False)
+    scan = Scan(clip, 30, (Fault(10, 10, ""), Fault(11, 11, "")), 1)
     assert scan.runs() == [range(10), range(10, 11), range(11, 30)]
-    assert Scan(5, (), 1).runs() == [range(5)]
+    assert Scan(clip, 5, (), 1).runs() == [range(5)]
 
 
 def test_a_clip_is_scanned_from_its_files(tmp_path, save):
@@ -131,7 +132,7 @@ def test_a_clip_is_scanned_from_its_files(tmp_path, save):
     scan = scan_clip(clip_at(tmp_path))
     assert (scan.frames, [fault.number for fault in scan.faults]) == (5, [5])
     assert 0.5 * 40 * 50 * 3 < scan.picture_bytes < 1.5 * 40 * 50 * 3
-    assert scan_clip(clip_at(tmp_path), faults=False) == Scan(5, (), scan.picture_bytes)
+    assert scan_clip(clip_at(tmp_path), faults=False) == Scan(scan.clip, 5, (), scan.picture_bytes)
 
 
 @pytest.mark.slow

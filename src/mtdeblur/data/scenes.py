@@ -58,11 +58,13 @@ class Scan:
     """What one look through a clip tells.
 
     Attributes:
+        clip: which one.
         frames: how many there are.
         faults: where the clip is interrupted, by index.
         picture_bytes: size of a frame as a PNG file.
     """
 
+    clip: Clip
     frames: int
     faults: tuple[Fault, ...]
     picture_bytes: int
@@ -88,9 +90,9 @@ def scan_clip(clip: Clip, faults: bool = True) -> Scan:
         raise UserError(f"the clip {clip.source} has no frames")
     size = len(encode_picture(Picture(first.read()), "png"))
     if not faults:
-        return Scan(sum(1 for _ in clip_frames(clip)), (), size)
+        return Scan(clip, sum(1 for _ in clip_frames(clip)), (), size)
     frames, found = find_faults(clip_frames(clip))
-    return Scan(frames, tuple(found), size)
+    return Scan(clip, frames, tuple(found), size)
 
 
 def find_faults(frames: Iterable[Frame]) -> tuple[int, list[Fault]]:
