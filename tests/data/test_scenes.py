@@ -115,7 +115,7 @@ def test_frames_of_another_size_and_unreadable_ones_are_left_out():
     assert [(fault.index, fault.reason) for fault in found] == [
         (4, "cannot read the picture 4.png: no PNG"),
         (5, "the frame before cannot be read"),
-        (8, "the frames change their size"),
+        (8, "the frames change their size or depth"),
     ]
 
 
@@ -132,6 +132,7 @@ def test_a_clip_is_scanned_from_its_files(tmp_path, save):
     scan = scan_clip(clip_at(tmp_path))
     assert (scan.frames, [fault.number for fault in scan.faults]) == (5, [5])
     assert 0.5 * 40 * 50 * 3 < scan.picture_bytes < 1.5 * 40 * 50 * 3
+    (tmp_path / "1.png").write_bytes(b"broken")
     assert scan_clip(clip_at(tmp_path), faults=False) == Scan(scan.clip, 5, (), scan.picture_bytes)
 
 

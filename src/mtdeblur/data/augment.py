@@ -117,7 +117,7 @@ def _describe(
         "crf": crf.name,
         "light": [round(float(value), 9) for value in curve],
         "limit": limit,
-        "interpolate": interpolate and f"{interpolate.__module__}.{interpolate.__qualname__}",
+        "interpolate": interpolate and getattr(interpolate, "__qualname__", type(interpolate).__qualname__),
     }
 
 
@@ -230,7 +230,7 @@ def _expose(
         progress.advanced()
         written += sum(row.bytes for row in rows)
         if limit is not None and written > limit:
-            raise UserError("the pictures are larger than foreseen; repeat with a smaller limit elsewhere")
+            raise UserError("the pictures are larger than foreseen; build anew with a smaller limit")
 
 
 def _make_one(exposure: Exposure, make: "partial[list[Row]]") -> tuple[Exposure, list[Row]]:
