@@ -9,6 +9,9 @@ from typing import NamedTuple
 MAXIMUM_ITERATIONS = 7
 """Iterations of a training plan at most, Section 4.1."""
 
+SCALES = (4, 2, 1)
+"""Scales of the multi-scale approach, coarse to fine."""
+
 
 class Goal(NamedTuple):
     """The image that one iteration should give.
@@ -48,6 +51,42 @@ def one_stage(level: int, iterations: int = 1) -> Plan:
     return (Goal(level=1),) * iterations
 
 
+def stacked(level: int, networks: int = 3) -> Plan:
+    """TL n to TL1 again and again, each time by a network of its own (SV, Fig. 1b).
+
+    Args:
+        level: temporal level of the input, odd.
+        networks: how many; the paper's has three.
+
+    Raises:
+        ValueError: if the level is even or below 1, or there are no networks.
+    """
+    return separate(one_stage(level, networks))
+
+
+def multi_scale(level: int) -> Plan:
+    """TL n to TL1 at 1/4 of full resolution, then at 1/2, then at full resolution (MS, Fig. 1c).
+
+    Args:
+        level: temporal level of the input, odd.
+
+    Raises:
+        ValueError: if the level is even or below 1.
+    """
+    _check_level(level)
+    return tuple(Goal(level=1, scale=scale) for scale in SCALES)
+
+
+def across_scales(plan: Plan) -> Plan:
+    """Every goal of a plan at 1/4, 1/2 and full resolution in turn (MS + MT crosses the two, Table 2 (l))."""
+    return tuple(goal._replace(scale=scale) for goal in plan for scale in SCALES)
+
+
+def separate(plan: Plan) -> Plan:
+    """The same goals, each by a network of its own: no weights are shared over iterations (Section 6)."""
+    return tuple(goal._replace(network=number) for number, goal in enumerate(plan))
+
+
 def multi_temporal(
     level: int,
     *,
@@ -81,3 +120,12 @@ def multi_temporal(
     wanted = len(levels) + extra if iterations is None else iterations
     levels += [1] * (wanted - len(levels))
     return tuple(Goal(level=n) for n in levels[: min(wanted, maximum)])
+
+
+def at_level_one(plan: Plan) -> Plan:
+    """A plan with every goal at TL1: for real pairs, which have no levels between the input and TL1.
+
+    Args:
+        plan: of any approach; scales and networks stay as they are.
+    """
+    return tuple(goal._replace(level=1) for goal in plan)

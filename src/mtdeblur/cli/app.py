@@ -22,7 +22,7 @@ app.command("deblur")(deblur.deblur)
 app.command("evaluate")(evaluate.evaluate)
 app.command("augment")(augment.augment)
 app.command("simulate")(simulate.simulate)
-app.command("train")(train.train)
+app.command("train", cls=train.TrainCommand)(train.train)
 app.command("pack")(pack.pack)
 
 
