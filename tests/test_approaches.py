@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtdeblur.approaches import MAXIMUM_ITERATIONS, Goal, Plan, multi_temporal, one_stage
+from mtdeblur.approaches import MAXIMUM_ITERATIONS, Goal, Plan, at_level_one, multi_temporal, one_stage
 
 levels = st.integers(1, 20).map(lambda half: 2 * half + 1)
 steps = st.integers(1, 6).map(lambda half: 2 * half)
@@ -92,3 +92,8 @@ def test_impossible_plans_are_refused(options: dict[str, int]) -> None:
 def test_one_stage_needs_an_iteration() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         one_stage(7, 0)
+
+
+def test_on_a_pair_every_goal_is_the_sharp_image() -> None:
+    assert at_level_one(multi_temporal(9)) == one_stage(9, len(multi_temporal(9)))
+    assert at_level_one((Goal(5, 4, 0), Goal(1, 2, 1))) == (Goal(1, 4, 0), Goal(1, 2, 1))

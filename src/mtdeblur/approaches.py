@@ -81,3 +81,12 @@ def multi_temporal(
     wanted = len(levels) + extra if iterations is None else iterations
     levels += [1] * (wanted - len(levels))
     return tuple(Goal(level=n) for n in levels[: min(wanted, maximum)])
+
+
+def at_level_one(plan: Plan) -> Plan:
+    """A plan with every goal at TL1: for real pairs, which have no levels between the input and TL1.
+
+    Args:
+        plan: of any approach; scales and networks stay as they are.
+    """
+    return tuple(goal._replace(level=1) for goal in plan)

@@ -42,7 +42,10 @@ def test_photographs_clips_and_pairs_in_one_archive(pack: Pack, tmp_path: Path) 
     draw(tmp_path / "clip", 15)
     draw(tmp_path / "pairs" / "blur", 2)
     draw(tmp_path / "pairs" / "sharp", 2)
-    options = ["--clip", "clip", "--pairs", "pairs", "--long-side", "64", "--runs", "1", "-o", "all.zip"]
+    draw(tmp_path / "more" / "blur", 3, (90, 70))
+    draw(tmp_path / "more" / "sharp", 3, (90, 70))
+    options = ["--clip", "clip", "--pairs", "pairs", "--train-pairs", "more"]
+    options += ["--long-side", "64", "--runs", "1", "-o", "all.zip"]
     code, out, err = pack("photos", *options)
     assert (code, err) == (0, "")
     assert out.startswith("all.zip: ")
@@ -52,9 +55,16 @@ def test_photographs_clips_and_pairs_in_one_archive(pack: Pack, tmp_path: Path) 
         sizes = {name: Image.open(archive.open(name)).size for name in names}
     kinds = [name.split("/")[:2] for name in names]
     counts = {"/".join(kind): kinds.count(kind) for kind in kinds}
-    assert counts == {"train/photos": 9, "valid/photos": 1, "train/clips": 13, "valid/pairs": 4}
+    assert counts == {
+        "train/photos": 9,
+        "valid/photos": 1,
+        "train/clips": 13,
+        "train/pairs": 6,
+        "valid/pairs": 4,
+    }
     assert {max(size) for name, size in sizes.items() if "photos" in name} == {64}
-    assert {size for name, size in sizes.items() if "photos" not in name} == {(120, 80)}
+    assert {size for name, size in sizes.items() if "train/pairs" in name} == {(90, 70)}
+    assert {size for name, size in sizes.items() if "clips" in name or "valid/pairs" in name} == {(120, 80)}
 
 
 def test_a_limit_is_kept(pack: Pack, tmp_path: Path) -> None:
@@ -68,7 +78,7 @@ def test_a_limit_is_kept(pack: Pack, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "needs photographs or high-speed clips"),
+        ([], "needs photographs, high-speed clips or pairs"),
         (["nowhere"], "nowhere"),
         (["empty"], ""),
         (["bad.jpg"], "bad.jpg"),

@@ -58,6 +58,10 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
     again = train(small, "--photos", photos, "--device", "cpu")
     assert again.returncode == 1
     assert "runs/small holds a run already; add --resume" in again.stderr
+    for how in (["--resume"], ["--resume", "auto"], ["--resume=checkpoint"]):
+        for arguments in ([*how, small], [small, *how]):
+            again = train(*arguments, "--photos", photos, "--device", "cpu")
+            assert (again.returncode, "is finished: 2 of 2 batches are done" in again.stderr) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +87,19 @@ def test_what_cannot_be_trained_is_one_line(train: Run, arguments: list[str | Pa
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--max-minutes", "0"], ["--max-minutes", "long"], ["--devices", "0"], ["--epochs", "3"]],
+    [
+        ["--max-minutes", "0"],
+        ["--max-minutes", "long"],
+        ["--devices", "0"],
+        ["--epochs", "3"],
+        ["--resume=x"],
+    ],
 )
 def test_mistakes_at_the_command_line(train: Run, arguments: list[str]) -> None:
     result = train(CONFIGS / "paper.yaml", *arguments)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
-    assert arguments[0] in result.stderr
+    assert arguments[0].split("=")[0] in result.stderr
 
 
 @pytest.mark.slow

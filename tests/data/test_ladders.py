@@ -12,8 +12,8 @@ CLEAN = Sensor(noise=0, noisy=0, compressed=0)
 STILL = Motion(length=0, still=0, rotation=0, zoom=0, depth=0, layers=0)
 
 
-def stream(pack, *, motion=None, sensor=None, clips=0.3, gamma=0.5, **options):
-    exposures = Exposures(motion or Motion(length=10), sensor or Sensor(), clips, gamma)
+def stream(pack, *, motion=None, sensor=None, clips=0.3, gamma=0.5, pairs=0.0, **options):
+    exposures = Exposures(motion or Motion(length=10), sensor or Sensor(), clips, gamma, pairs=pairs)
     settings = {"levels": (7, 9, 11, 13), "patch": 16, "batch": 4, "reuse": 3, "pool": 2, **options}
     return LadderStream(Pack(pack), exposures, **settings)
 
@@ -144,6 +144,94 @@ def test_frames_of_different_sizes_are_refused(folder, save):
         save(folder / f"train/clips/clip{clip}/7.png", 0, 41, 44)
     with pytest.raises(UserError, match="differ in size"):
         stream(folder, clips=1).batch(0)
+
+
+# -- real pairs
+
+
+@pytest.fixture
+def paired(folder, save):
+    """The pack with 3 pairs to train on."""
+    for index in range(3):
+        save(folder / f"train/pairs/blur/{index}.png", 600 + index, 40, 44)
+        save(folder / f"train/pairs/sharp/{index}.png", 700 + index, 40, 44)
+    return folder
+
+
+def test_pairs_are_the_same_crop_of_both_pictures_as_they_are(paired):
+    """No noise, no compression, flipped and turned alike, from every pair and in every way."""
+    made = stream(paired, pairs=1, sensor=Sensor(noisy=1, compressed=1))
+    pictures = {
+        side: [decode(entry).transpose(2, 0, 1)[None] / 255 for entry in entries]
+        for side, entries in zip(("blur", "sharp"), zip(*Pack(paired).pairs, strict=True), strict=True)
+    }
+    found = []
+    for number in range(8):
+        batch = made.batch(number)
+        assert batch.has_pairs
+        assert list(batch.ladder) == [1]
+        assert batch.level in (7, 9, 11, 13)
+        assert batch.blurred.shape == batch.ladder[1].shape == (4, 3, 16, 16)
+        for blurred, sharp in zip(
+            batch.blurred.double().numpy(), batch.ladder[1].double().numpy(), strict=True
+        ):
+            place = find(sharp, pictures["sharp"])
+            assert find(blurred, pictures["blur"]) == place
+            found.append(place)
+    assert {index for index, *_ in found} == {0, 1, 2}
+    assert {turn for *_, turn in found} == set(range(8))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1 / 3])
+def test_a_share_of_the_batches_holds_pairs(paired, share):
+    made, without = stream(paired, pairs=share), stream(paired)
+    others = 0
+    for number in range(24):
+        batch = made.batch(number)
+        assert batch.level == without.batch(number).level
+        others += not batch.has_pairs
+        if not share:
+            assert_same(batch, without.batch(number))
+    assert others == round(24 * (1 - share))
+
+
+def test_batches_with_pairs_in_between_depend_on_seed_and_number_alone(paired):
+    going = stream(paired, pairs=0.4)
+    for number in (0, 1, 2, 3, 9, 14, 3, 2):
+        assert_same(going.batch(number), stream(paired, pairs=0.4).batch(number))
+        shares = [stream(paired, pairs=0.4, rank=rank, world=2).batch(number) for rank in range(2)]
+        assert torch.cat([share.blurred for share in shares]).equal(going.batch(number).blurred)
+    assert (
+        not stream(paired, pairs=1, seed=1).batch(0).blurred.equal(stream(paired, pairs=1).batch(0).blurred)
+    )
+
+
+def test_pairs_do_not_use_up_exposures(tmp_path, save):
+    """With a grey level for each photograph: a round uses each of its exposures as often as without pairs."""
+    (tmp_path / "train/photos").mkdir(parents=True)
+    for level in range(250):
+        Image.fromarray(np.full((8, 8, 3), level, np.uint8)).save(tmp_path / f"train/photos/{level}.png")
+    for side in ("blur", "sharp"):
+        save(tmp_path / f"train/pairs/{side}/0.png", 0, 20, 20)
+    settings = {"motion": STILL, "sensor": CLEAN, "gamma": 0, "patch": 8, "batch": 1, "reuse": 2, "pool": 4}
+    made = stream(tmp_path, pairs=0.5, **settings)
+    batches = [made.batch(number) for number in range(16)]
+    greys = [int((one.ladder[1].mean() * 255).round()) for one in batches if not one.has_pairs]
+    assert sorted(greys[:4]) == sorted(greys[4:])
+    assert len(set(greys)) == 4
+
+
+def test_a_pack_of_pairs_alone_serves(paired):
+    for place in ("photos", "clips"):
+        (paired / "train" / place).rename(paired / place)
+    assert all(stream(paired).batch(number).has_pairs for number in range(3))
+
+
+def test_pairs_to_train_on_of_different_sizes_are_refused(paired, save):
+    for index in range(3):
+        save(paired / f"train/pairs/sharp/{index}.png", index, 41, 44)
+    with pytest.raises(UserError, match=r"blur/\d.png and its sharp picture differ in size"):
+        stream(paired, pairs=1).batch(0)
 
 
 # -- simulated exposures
@@ -283,8 +371,8 @@ def test_pairs_of_different_sizes_are_refused(folder, save):
         list(validation_sets(Pack(folder), (7,)))
 
 
-def test_training_never_sees_what_is_held_out(folder):
-    made = stream(folder)
-    seen = {*made.photos.entries}.union(*(clip.entries for clip in made.clips))
-    assert len(seen) == 5 + 2 * (FRAMES + 2)
+def test_training_never_sees_what_is_held_out(paired):
+    made = stream(paired)
+    seen = {*made.photos.entries}.union(*(part.entries for part in (*made.clips, *made.pairs)))
+    assert len(seen) == 5 + 2 * (FRAMES + 2) + 2 * 3
     assert all("valid" not in entry.parts for entry in seen)

@@ -75,7 +75,13 @@ def test_a_short_clip_is_refused(folder):
 
 def test_a_picture_without_its_partner_is_refused(folder):
     (folder / "valid/pairs/sharp/1.png").unlink()
-    with pytest.raises(UserError, match="differ"):
+    with pytest.raises(UserError, match=r"valid/pairs/blur and valid/pairs/sharp differ"):
+        Pack(folder)
+    (folder / "valid/pairs/blur/1.png").unlink()
+    (folder / "train/pairs/blur").mkdir(parents=True)
+    (folder / "valid/pairs/blur/0.png").rename(folder / "train/pairs/blur/0.png")
+    (folder / "valid/pairs/sharp/0.png").unlink()
+    with pytest.raises(UserError, match=r"train/pairs/blur and train/pairs/sharp differ"):
         Pack(folder)
 
 
@@ -209,6 +215,42 @@ def test_what_is_packed_is_the_picture_to_within_jpegs_loss(tmp_path):
     assert np.abs(loss).mean() < 1
 
 
+def test_pairs_are_copied_where_they_are_jpeg_and_stored_well_where_not(tmp_path, save):
+    pixels = save(tmp_path / "pairs/blur/a.png", 0, 40, 50)
+    for side in ("blur", "sharp"):
+        (tmp_path / "pairs" / side).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "pairs" / side / "b.jpg", quality=77)
+    smooth = np.linspace(0, 255, 40 * 50 * 3).reshape(40, 50, 3).round().astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "pairs/sharp/a.png")
+    build_pack(tmp_path / "pack.zip", train_pairs=tmp_path / "pairs", long_side=32, quality=60)
+    pack = Pack(tmp_path / "pack.zip")
+    assert not pack.valid_pairs
+    assert [[entry.name for entry in pair] for pair in pack.pairs] == [
+        ["00000-a.jpg"] * 2,
+        ["00001-b.jpg"] * 2,
+    ]
+    for side, entry in zip(("blur", "sharp"), pack.pairs[1], strict=True):
+        assert entry.read_bytes() == (tmp_path / f"pairs/{side}/b.jpg").read_bytes()
+    loss = decode(pack.pairs[0][1]).astype(int) - smooth
+    assert np.abs(loss).max() <= 6
+
+
+def test_pairs_that_are_held_out_are_not_trained_on(tmp_path, save):
+    for side in ("blur", "sharp"):
+        for index in range(4):
+            save(tmp_path / f"pairs/{side}/{index}.png", index, 12, 12)
+        (tmp_path / "held" / side).mkdir(parents=True)
+        (tmp_path / "held" / side / "2.png").symlink_to(tmp_path / f"pairs/{side}/2.png")
+    build_pack(tmp_path / "pack.zip", pairs=tmp_path / "held", train_pairs=tmp_path / "pairs")
+    pack = Pack(tmp_path / "pack.zip")
+    assert [blurred.name[-5:] for blurred, _ in pack.pairs] == ["0.jpg", "1.jpg", "3.jpg"]
+    assert [blurred.name[-5:] for blurred, _ in pack.valid_pairs] == ["2.jpg"]
+    for side in ("blur", "sharp"):
+        (tmp_path / f"pairs/{side}/3.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"3\.png"):
+        build_pack(tmp_path / "none.zip", train_pairs=tmp_path / "pairs")
+
+
 def test_long_clips_give_runs_spread_evenly_and_short_ones_are_kept_whole(tmp_path, save):
     for frame in range(100):
         save(tmp_path / f"clip/{frame}.png", frame, 8, 8)
@@ -279,9 +321,9 @@ def test_a_build_that_fails_leaves_the_old_pack_and_nothing_else(tmp_path, save)
 
 
 def test_a_pack_of_nothing_is_refused(tmp_path, folder):
-    with pytest.raises(UserError, match="needs photographs or high-speed clips"):
+    with pytest.raises(UserError, match="needs photographs, high-speed clips or pairs"):
         build_pack(tmp_path / "pack.zip")
-    with pytest.raises(UserError, match="needs photographs or high-speed clips"):
+    with pytest.raises(UserError, match="needs photographs, high-speed clips or pairs"):
         build_pack(tmp_path / "pack.zip", pairs=folder / "valid/pairs")
     (tmp_path / "empty").mkdir()
     for place in (tmp_path / "empty", tmp_path / "missing"):

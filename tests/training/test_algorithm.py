@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.data.pack import Pack
 from mtdeblur.networks.registry import create_network
+from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate, log_l1
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig, parse_config
 from mtdeblur.training.network import build_network
@@ -111,6 +112,17 @@ def test_what_an_iteration_is_given_carries_no_graph(configure: Callable[..., Tr
     assert not any(tensor.requires_grad for tensor in recorder.given)
 
 
+def test_every_iteration_on_a_pair_aims_at_the_sharp_image(configure: Callable[..., TrainingConfig]) -> None:
+    config = configure(approach={"levels": [9], "extra": [2, 2]}, optimiser={"learning_rate": 1e-12})
+    network = build_network(config)
+    batch = made_up_batch(9)
+    pairs = batch._replace(ladder={1: batch.ladder[1]})
+    losses = ByHand(network, config, []).by_hand(pairs)
+    estimates = [estimate.detach() for estimate in unroll(network, batch.blurred, 6)]
+    expected = torch.stack([(estimate - batch.ladder[1]).abs().mean() for estimate in estimates])
+    torch.testing.assert_close(losses, expected)
+
+
 def test_detaching_keeps_values_and_a_missing_state() -> None:
     network = create_network("mtrnn", width=4)
     blurred = torch.rand(1, 3, 8, 8)
@@ -174,6 +186,26 @@ def test_the_paper_s_learning_rate_is_halved_every_46000_batches() -> None:
     rates = {0: 2e-4, 45_999: 2e-4, 46_000: 1e-4, 91_999: 1e-4, 92_000: 5e-5, 459_999: 2e-4 / 2**9}
     for batch, rate in rates.items():
         assert learning_rate(settings, batch) == rate
+
+
+def test_a_new_optimiser_warms_up_for_as_long_as_it_remembers(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    """From where the run went on, over 1 / (1 - beta2) batches, times the rate that the batch would have."""
+    config = configure(recipe="modern", optimiser={"batches": 500, "warmup": 0, "learning_rate": 1e-3})
+    training = ByHand(build_network(config), config, [])
+    rates: dict[int, float] = {}
+    optimiser = training.configure_optimizers()
+    training.configure_optimizers = lambda: optimiser  # type: ignore[method-assign]
+    for rebuilt_at in (None, 200):
+        training.rebuilt_at = rebuilt_at
+        for number in (200, 249, 299, 400):
+            training.by_hand(made_up_batch(3)._replace(number=number))
+            rate = optimiser.param_groups[0]["lr"]
+            if rebuilt_at is None:
+                rates[number] = rate
+            else:
+                assert rate == pytest.approx(rates[number] * min(1, (number - 199) / 100))
 
 
 def test_the_modern_learning_rate_rises_and_falls_along_a_cosine() -> None:

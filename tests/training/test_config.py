@@ -9,6 +9,7 @@ import pytest
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import (
     TrainingConfig,
+    fingerprint,
     first_difference,
     parse_config,
     read_config,
@@ -193,3 +194,25 @@ def test_the_configurations_of_the_repository(file: Path) -> None:
 def test_there_is_a_configuration_for_each_recipe() -> None:
     recipes = {read_config(file, {"data.pack": Path("p")}).recipe for file in CONFIGS.glob("*.yaml")}
     assert recipes == {"paper", "modern"}
+
+
+def test_the_fingerprint_is_that_of_what_makes_a_run_another(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    plain = fingerprint(configure())
+    assert plain == fingerprint(
+        configure(
+            data={"pack": "elsewhere.zip"},
+            network={"weights": "start.safetensors"},
+            optimiser={"batches": 99},
+            validation={"every": 7},
+            checkpoint_minutes=9.0,
+        )
+    )
+    others = [
+        {"seed": 9},
+        {"data": {"patch": 32}},
+        {"optimiser": {"warmup": 3}},
+        {"approach": {"levels": [7]}},
+    ]
+    assert len({plain, *(fingerprint(configure(**other)) for other in others)}) == 5

@@ -71,6 +71,53 @@ def test_a_run_that_ran_out_of_time_goes_on_as_if_it_had_not(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_without_its_checkpoint_a_run_goes_on_from_its_weights(
+    configure: Configure, tmp_path: Path, assert_same_run, capfd
+) -> None:
+    """From the batch at which they were kept, rounded to a validation; and again as if uninterrupted."""
+    train(configure(), tmp_path / "before", device="cpu")  # 4 batches, validated every 2
+    capfd.readouterr()
+    weights = tmp_path / "before" / "last.safetensors"
+    longer = configure(optimiser={"batches": 8}, network={"weights": str(weights)})
+    train(longer, tmp_path / "whole", resume=True, rebuild=True, device="cpu")
+    said = capfd.readouterr().err
+    assert (
+        f"no checkpoint: goes on from {weights} at batch 4 of 8; a new optimiser warms up over 1000" in said
+    )
+    history = json.loads((tmp_path / "whole" / "history.json").read_text())
+    assert [row["batches"] for row in history] == [6, 8]
+    again = {"resume": True, "rebuild": True, "device": "cpu"}
+    while not train(longer, tmp_path / "parts", max_minutes=1e-9, **again).finished:
+        pass
+    assert capfd.readouterr().err.count("no checkpoint") == 1
+    kept = torch.load(tmp_path / "parts" / "last.ckpt", weights_only=True)
+    assert [row[0] for row in kept["run"]["history"]] == [5, 6, 7, 8]
+    kept["run"]["history"] = [row for row in kept["run"]["history"] if row[0] % 2 == 0]
+    torch.save(kept, tmp_path / "parts" / "last.ckpt")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_from_another_run_s_weights_a_run_begins_at_its_start(
+    configure: Configure, tmp_path: Path, capfd
+) -> None:
+    train(configure(seed=3), tmp_path / "other", device="cpu")
+    weights = tmp_path / "other" / "last.safetensors"
+    config = configure(network={"weights": str(weights)}, recipe="modern")
+    train(config, tmp_path / "run", rebuild=True, max_minutes=1e-9, device="cpu")
+    said = capfd.readouterr().err
+    assert "goes on from" in said
+    assert "at batch 0 of 4; a new optimiser warms up over 100 batches" in said
+    train(configure(), tmp_path / "fresh", rebuild=True, max_minutes=1e-9, device="cpu")
+    assert "starts with fresh weights" in capfd.readouterr().err
+
+
+def test_weights_of_a_finished_run_are_not_gone_on_from(configure: Configure, tmp_path: Path) -> None:
+    train(configure(), tmp_path / "run", device="cpu")
+    weights = tmp_path / "run" / "last.safetensors"
+    with pytest.raises(UserError, match=r"has all batches of this run; raise optimiser\.batches"):
+        train(configure(network={"weights": str(weights)}), tmp_path / "next", rebuild=True, device="cpu")
+
+
 def test_a_finished_run_says_so(configure: Configure, tmp_path: Path, capfd) -> None:
     first = train(configure(), tmp_path / "run", device="cpu")
     before = (tmp_path / "run" / "last.ckpt").read_bytes()

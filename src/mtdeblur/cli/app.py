@@ -21,7 +21,7 @@ app = typer.Typer(
 app.command("deblur")(deblur.deblur)
 app.command("evaluate")(evaluate.evaluate)
 app.command("simulate")(simulate.simulate)
-app.command("train")(train.train)
+app.command("train", cls=train.TrainCommand)(train.train)
 app.command("pack")(pack.pack)
 
 

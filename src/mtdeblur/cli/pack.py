@@ -17,16 +17,19 @@ def pack(
     pairs: Annotated[
         Path | None, typer.Option(help="Folder with blur/ and sharp/ to validate on; never trained on.")
     ] = None,
+    train_pairs: Annotated[
+        Path | None, typer.Option(help="Folder with blur/ and sharp/ to train on, but for what --pairs has.")
+    ] = None,
     long_side: Annotated[
         int, typer.Option(min=64, help="Longer photographs are made this small, in pixels.")
     ] = 900,
-    quality: Annotated[int, typer.Option(min=60, max=100, help="JPEG quality of what is stored.")] = 92,
+    quality: Annotated[int, typer.Option(min=60, max=100, help="JPEG quality; pairs keep theirs.")] = 92,
     limit: Annotated[
         float | None, typer.Option(min=0.001, help="Largest size in MB; the quality falls until it fits.")
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of 13 frames kept of each clip.")] = 8,
 ) -> None:
-    """Pack photographs and high-speed clips into one archive, all that training needs on any machine."""
+    """Pack photographs, high-speed clips and pairs into one archive: all that training needs."""
     from mtdeblur.data.pack import build_pack
 
     build_pack(
@@ -34,6 +37,7 @@ def pack(
         photos=photos or [],
         clips=clips or [],
         pairs=pairs,
+        train_pairs=train_pairs,
         long_side=long_side,
         quality=quality,
         limit=None if limit is None else int(limit * 1e6),

@@ -1,9 +1,30 @@
 """`mtdeblur train`."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+
+class Resume(StrEnum):
+    """What a run goes on from."""
+
+    checkpoint = "checkpoint"
+    auto = "auto"
+
+
+class TrainCommand(TyperCommand):
+    """Lets `--resume` stand alone: Typer has no options whose value may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the value that is meant."""
+        spelled: list[str] = []
+        for word, following in zip(args, [*args[1:], ""], strict=True):
+            alone = word == "--resume" and following not in list(Resume)
+            spelled += [word, Resume.checkpoint] if alone else [word]
+        return super().parse_args(ctx, spelled)
 
 
 def train(
@@ -20,8 +41,13 @@ def train(
         typer.Option(help="Folder of sharp photographs, in place of the configuration's data."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run stopped, if it has begun.")
-    ] = False,
+        Resume | None,
+        typer.Option(
+            help="Go on where the run stopped, if it has begun. With auto, and where its checkpoint is not "
+            "at hand: from the configuration's network.weights, with a short warm-up.",
+            show_default=False,
+        ),
+    ] = None,
     max_minutes: Annotated[
         float | None, typer.Option(min=0.0001, help="End cleanly, ready to resume, after so many minutes.")
     ] = None,
@@ -51,7 +77,8 @@ def train(
     outcome = start(
         read_config(config, overrides),
         run or Path("runs") / config.stem,
-        resume=resume,
+        resume=resume is not None,
+        rebuild=resume is Resume.auto,
         max_minutes=max_minutes,
         device=device,
         devices=devices,

@@ -5,6 +5,7 @@ What the batch with a given number holds is a pure function of the seed and that
 disjoint data.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
@@ -26,15 +27,21 @@ class LadderBatch(NamedTuple):
 
     Attributes:
         number: which batch of the run it is, from 0.
-        level: temporal level of the input.
+        level: temporal level of the input. That of real pairs is not known, and neither are levels between
+            their input and TL1: what stands here only says how many iterations a plan for them has.
         blurred: (B, 3, P, P) in [0, 1], float: TL `level` as the camera stored it.
-        ladder: level to image (B, 3, P, P) in [0, 1], float, from TL1 to TL `level`.
+        ladder: level to image (B, 3, P, P) in [0, 1], float, from TL1 to TL `level`; TL1 alone of real pairs.
     """
 
     number: int
     level: int
     blurred: Tensor
     ladder: dict[int, Tensor]
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether it holds real pairs."""
+        return self.level not in self.ladder
 
 
 class Exposures(NamedTuple):
@@ -47,6 +54,8 @@ class Exposures(NamedTuple):
         gamma: share of the exposures that are averaged in gamma-2.2 linear light rather than as stored.
         enlarge: smallest and largest factor by which photographs are enlarged first, 1 or more. A camera's
             frames are softer than photographs that were made small; a network must know such images too.
+        pairs: share of the batches that hold real pairs, as they are: a camera made their inputs, and no
+            noise or compression is added.
     """
 
     motion: Motion
@@ -54,6 +63,7 @@ class Exposures(NamedTuple):
     clips: float
     gamma: float
     enlarge: tuple[float, float] = (1.0, 1.0)
+    pairs: float = 0.0
 
 
 class _Draw(IntEnum):
@@ -67,6 +77,7 @@ class _Draw(IntEnum):
     PHOTO = 5
     CLIP = 6
     MOTION = 7
+    PAIR = 8
 
 
 class LadderStream:
@@ -74,7 +85,8 @@ class LadderStream:
 
     Each of the batch's places has a small pool of exposures, made afresh every `reuse` x `pool` batches;
     every exposure is cropped, flipped and turned `reuse` times before it goes. Exposures that are used more
-    than once are a quarter larger than the patch.
+    than once are a quarter larger than the patch. Batches of real pairs stand in between, evenly spread: they
+    are cropped from the whole pictures, and the pool does not count them.
 
     Args:
         pack: where the photographs and frames are; they are kept decoded in memory.
@@ -117,6 +129,9 @@ class LadderStream:
         self.places = range(rank * share, (rank + 1) * share)
         self.photos = _Pictures(pack.photos)
         self.clips = [_Pictures(clip) for clip in pack.clips]
+        self.pairs = [_Pictures(side) for side in zip(*pack.pairs, strict=True)]  # blurred, sharp
+        alone = not (self.photos or self.clips)
+        self._share = (1.0 if alone else exposures.pairs) if self.pairs else 0.0
         self.size = patch if reuse == 1 else patch + patch // 4
         self._made = range(1, max(levels) + 1, 2)  # levels of every exposure
         self._round = -1  # which exposures are in the pool: (pool, places, levels, 3, size, size)
@@ -129,10 +144,18 @@ class LadderStream:
         Raises:
             UserError: if a picture of the pack cannot be used.
         """
-        round_, step = divmod(number, self.pool * self.reuse)
+        level = self.levels[self._rng(_Draw.LEVEL, number).integers(len(self.levels))]
+        before, after = (math.floor(count * self._share) for count in (number, number + 1))
+        if after > before:
+            sharp, blurred = torch.stack([self._pair(number, place) for place in self.places], dim=1)
+            return LadderBatch(number, level, blurred, {1: sharp})
+        return self._ladders(number, number - before, level)
+
+    def _ladders(self, number: int, count: int, level: int) -> LadderBatch:
+        """The batch with a number, which is the one with number `count` of those that hold no pairs."""
+        round_, step = divmod(count, self.pool * self.reuse)
         if round_ != self._round:
             self._fill(round_)
-        level = self.levels[self._rng(_Draw.LEVEL, number).integers(len(self.levels))]
         wanted = range(1, level + 1, 2)
         crops: list[Tensor] = []  # each (levels, 3, P, P)
         for index, place in enumerate(self.places):
@@ -141,11 +164,24 @@ class LadderStream:
             top, left = rng.integers(self.size - self.patch + 1, size=2)
             exposure = self._pool[order[step % self.pool], index, : len(wanted)]
             crop = exposure[..., top : top + self.patch, left : left + self.patch]
-            crop = crop.flip(-1) if rng.integers(2) else crop
-            crops.append(torch.rot90(crop, int(rng.integers(4)), (-2, -1)))
+            crops.append(_turn(crop, rng))
         images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
         blurred = record(images[-1], self.exposures.sensor, self._seeds(_Draw.SENSOR, number, self.places))
         return LadderBatch(number, level, blurred, dict(zip(wanted, images, strict=True)))
+
+    def _pair(self, number: int, place: int) -> Tensor:
+        """A crop (2, 3, P, P) in [0, 1] of a pair, sharp and blurred: of two drawn, the more detailed one."""
+        rng = self._rng(_Draw.PAIR, number, place)
+        index = int(rng.integers(len(self.pairs[0])))
+        blurred, sharp = (pictures[index] for pictures in self.pairs)
+        if blurred.shape != sharp.shape:
+            raise UserError(f"{self.pairs[0].entries[index]} and its sharp picture differ in size")
+        corner = max(
+            (_corner(rng, sharp, self.patch) for _ in range(2)),
+            key=lambda corner: _detail(_crop(sharp, corner, self.patch)),
+        )
+        crops = [_to_tensor(_crop(picture, corner, self.patch)) for picture in (sharp, blurred)]
+        return _turn(torch.stack(crops).to(self.device), rng).float().div_(255)
 
     def _rng(self, purpose: _Draw, *key: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, purpose, *key))
@@ -234,6 +270,12 @@ def _crop(picture: Pixels, corner: tuple[int, int], side: int) -> Pixels:
     if any(gaps):
         crop = np.pad(crop, [*((gap // 2, gap - gap // 2) for gap in gaps), (0, 0)], mode="symmetric")
     return crop
+
+
+def _turn(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Images (..., H, H) flipped and turned by quarters at random, all alike."""
+    images = images.flip(-1) if rng.integers(2) else images
+    return torch.rot90(images, int(rng.integers(4)), (-2, -1))
 
 
 def _detail(crop: Pixels) -> float:

@@ -4,6 +4,7 @@ A pack is a ZIP of JPEG pictures at the size that training needs, in folders tha
 
     train/photos/NAME.jpg            sharp photographs, for simulated exposures
     train/clips/CLIP/NUMBER.jpg      13 or more consecutive frames of a high-speed camera
+    train/pairs/{blur,sharp}/NAME    real pairs
     valid/photos/NAME.jpg            photographs held out
     valid/pairs/{blur,sharp}/NAME    real pairs held out
 
@@ -35,6 +36,7 @@ Pixels = NDArray[np.uint8]
 HOLD_OUT = 10
 """Every tenth photograph by sorted name is never trained on."""
 _LOWEST_QUALITY = 60
+_PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
 
 
 class Entry(Protocol):
@@ -63,12 +65,13 @@ class Pack:
     Attributes:
         photos: sharp photographs to train on.
         clips: runs of consecutive frames to train on, at least 13 each.
+        pairs: (blurred, sharp) to train on.
         valid_photos: photographs held out.
         valid_pairs: (blurred, sharp) held out.
 
     Raises:
-        UserError: if it is neither, holds no photographs and no clips to train on, or is not whole: a clip is
-            too short, or a held-out picture has no partner.
+        UserError: if it is neither, holds nothing to train on, or is not whole: a clip is too short, or a
+            picture of a pair has no partner.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,17 +86,16 @@ class Pack:
             _pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()
         ]
         self.valid_photos: Sequence[Entry] = _pictures(root / "valid" / "photos")
-        blurred, sharp = (_pictures(root / "valid" / "pairs" / side) for side in ("blur", "sharp"))
-        self.valid_pairs: Sequence[tuple[Entry, Entry]] = list(zip(blurred, sharp, strict=False))
-        if not self.photos and not self.clips:
+        self.pairs: Sequence[tuple[Entry, Entry]] = _pairs(root, "train")
+        self.valid_pairs: Sequence[tuple[Entry, Entry]] = _pairs(root, "valid")
+        if not (self.photos or self.clips or self.pairs):
             raise UserError(
-                f"{path} holds nothing in train/photos or train/clips; make a pack with 'mtdeblur pack'"
+                f"{path} holds nothing in train/photos, train/clips or train/pairs; make a pack with "
+                f"'mtdeblur pack'"
             )
         for frames in self.clips:
             if len(frames) < FRAMES:
                 raise UserError(f"{path}: a clip has {len(frames)} frames; an exposure needs {FRAMES}")
-        if [_stem(entry) for entry in blurred] != [_stem(entry) for entry in sharp]:
-            raise UserError(f"{path}: the names in valid/pairs/blur and valid/pairs/sharp differ")
 
 
 def decode(entry: Entry) -> Pixels:
@@ -124,6 +126,7 @@ def build_pack(
     photos: Iterable[Path] = (),
     clips: Iterable[Path] = (),
     pairs: Path | None = None,
+    train_pairs: Path | None = None,
     long_side: int = 900,
     quality: int = 92,
     limit: int | None = None,
@@ -137,8 +140,10 @@ def build_pack(
             more folder; every tenth of a folder by sorted name is held out.
         clips: folders of consecutive high-speed frames, or videos.
         pairs: a folder with `blur/` and `sharp/`, held out for validation.
+        train_pairs: another one to train on; a pair that is held out is left out here.
         long_side: longer photographs are made smaller to this many pixels; clips and pairs keep their size.
-        quality: JPEG quality of what is re-encoded, 1 to 100.
+        quality: JPEG quality of photographs and clips, 1 to 100. Pairs are copied byte by byte where they are
+            JPEG already, and get 96 where not.
         limit: size of the archive in bytes; the quality is lowered in steps of 4, to 60, until it fits.
         runs: a clip of more than this many times 13 frames is cut to so many runs of 13, spread evenly.
 
@@ -146,14 +151,19 @@ def build_pack(
         UserError: if nothing is found, something cannot be read or written, or the limit cannot be met.
     """
     clips = list(clips)
-    pictures = [*_name_photos(photos, long_side), *_name_pairs(pairs)]
-    if not clips and not any(name.startswith("train/") for name, _, _ in pictures):
-        raise UserError("a training pack needs photographs or high-speed clips to train on")
+    pictures = list(_name_photos(photos))
+    held_out = _find_pairs(pairs)
+    trained = [pair for pair in _find_pairs(train_pairs) if not _same(pair, held_out)]
+    named_pairs = [*_name_pairs("train", trained), *_name_pairs("valid", held_out)]
+    if not clips and not any(name.startswith("train/") for name, _ in pictures + named_pairs):
+        raise UserError("a training pack needs photographs, high-speed clips or pairs to train on")
     with atomic_path(output) as temporary:
         for tried in range(quality, min(quality, _LOWEST_QUALITY) - 1, -4):
             with zipfile.ZipFile(temporary, "w") as archive:  # stored: JPEG does not compress further
-                for name, file, side in pictures:
-                    archive.writestr(zipfile.ZipInfo(name), _encode(decode(file), side, tried))
+                for name, file in pictures:
+                    archive.writestr(zipfile.ZipInfo(name), _encode(decode(file), long_side, tried))
+                for name, file in named_pairs:
+                    archive.writestr(zipfile.ZipInfo(name), _as_jpeg(file))
                 for number, clip in enumerate(clips):
                     for name, frame in _name_frames(clip, number, runs):
                         archive.writestr(zipfile.ZipInfo(name), _encode(frame, None, tried))
@@ -162,8 +172,8 @@ def build_pack(
         raise UserError(f"the pack does not fit in {limit} bytes; give fewer pictures or a smaller long side")
 
 
-def _name_photos(places: Iterable[Path], long_side: int) -> Iterator[tuple[str, Path, int | None]]:
-    """Each photograph's name in the pack, file and longest side; a file found twice counts once."""
+def _name_photos(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Each photograph's name in the pack and file; a file found twice counts once."""
     places = list(places)
     folders = [list_pictures(place) for place in places if not place.is_file()]
     seen: set[Path] = set()
@@ -172,19 +182,29 @@ def _name_photos(places: Iterable[Path], long_side: int) -> Iterator[tuple[str, 
         seen.update(new)
         for index, file in enumerate(new.values()):
             part = "valid" if index % HOLD_OUT == HOLD_OUT - 1 else "train"
-            yield f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file, long_side
+            yield f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file
 
 
-def _name_pairs(pairs: Path | None) -> Iterator[tuple[str, Path, int | None]]:
-    """Each validation picture's name in the pack and file; they keep their size."""
-    if pairs is None:
-        return
-    sides = {side: list_pictures(pairs / side, recursive=False) for side in ("blur", "sharp")}
-    if [file.stem for file in sides["blur"]] != [file.stem for file in sides["sharp"]]:
-        raise UserError(f"{pairs}: the names in blur/ and sharp/ differ")
-    for side, files in sides.items():
-        for index, file in enumerate(files):
-            yield f"valid/pairs/{side}/{index:05d}-{_plain(file.stem)}.jpg", file, None
+def _find_pairs(folder: Path | None) -> list[tuple[Path, Path]]:
+    """(blurred, sharp) files of a folder with `blur/` and `sharp/`."""
+    if folder is None:
+        return []
+    blurred, sharp = (list_pictures(folder / side, recursive=False) for side in ("blur", "sharp"))
+    if [file.stem for file in blurred] != [file.stem for file in sharp]:
+        raise UserError(f"{folder}: the names in blur/ and sharp/ differ")
+    return list(zip(blurred, sharp, strict=True))
+
+
+def _same(pair: tuple[Path, Path], others: Iterable[tuple[Path, Path]]) -> bool:
+    """Whether a picture of the pair is in one of the others."""
+    return bool({file.resolve() for file in pair} & {file.resolve() for other in others for file in other})
+
+
+def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
+    """The name in the pack and the file of each picture of pairs."""
+    for index, pair in enumerate(pairs):
+        for side, file in zip(("blur", "sharp"), pair, strict=True):
+            yield f"{part}/pairs/{side}/{index:05d}-{_plain(pair[0].stem)}.jpg", file
 
 
 def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
@@ -235,6 +255,12 @@ def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+def _as_jpeg(file: Path) -> bytes:
+    """A JPEG file as it is, any other picture at high quality; its size stays."""
+    pixels, content = decode(file), file.read_bytes()  # a broken file is refused by name
+    return content if content.startswith(b"\xff\xd8\xff") else _encode(pixels, None, _PAIR_QUALITY)
+
+
 def _children(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
     if not folder.is_dir():
         return []
@@ -244,6 +270,18 @@ def _children(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
 
 def _pictures(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
     return [entry for entry in _children(folder) if Path(entry.name).suffix.lower() in SUFFIXES]
+
+
+def _pairs(root: Path | zipfile.Path, part: str) -> list[tuple[Path | zipfile.Path, Path | zipfile.Path]]:
+    """(blurred, sharp) of a part of the pack.
+
+    Raises:
+        UserError: if a picture has no partner.
+    """
+    blurred, sharp = (_pictures(root / part / "pairs" / side) for side in ("blur", "sharp"))
+    if [_stem(entry) for entry in blurred] != [_stem(entry) for entry in sharp]:
+        raise UserError(f"{root}: the names in {part}/pairs/blur and {part}/pairs/sharp differ")
+    return list(zip(blurred, sharp, strict=True))
 
 
 def _order(entry: Entry) -> list[tuple[int, str]]:

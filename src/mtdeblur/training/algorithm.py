@@ -11,6 +11,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
+from mtdeblur.approaches import at_level_one
 from mtdeblur.data.ladders import LadderBatch, ValidationSet
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.networks.contract import ProgressiveNetwork, RecurrentMaps, State
@@ -45,6 +46,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
         minutes: how long the run had trained at its last checkpoint.
         waited: seconds spent waiting for data since the process began.
         history: all validations so far.
+        rebuilt_at: the batch at which the run went on without its optimiser's state, which is built up again
+            while the learning rate rises from zero; None where it always had it.
 
     Args:
         network: what is trained, one of the registry.
@@ -62,6 +65,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.minutes = 0.0
         self.waited = 0.0
         self.history: list[Validation] = []
+        self.rebuilt_at: int | None = None
 
     @property
     def iterate(self) -> ProgressiveNetwork:
@@ -81,12 +85,13 @@ class IncrementalTemporalTraining(pl.LightningModule):
         """
         optimiser = cast("LightningOptimizer", self.optimizers())
         settings = self.config.optimiser
-        rate = learning_rate(settings, batch.number)
+        rate = learning_rate(settings, batch.number) * self._warmth(batch.number)
         for group in optimiser.param_groups:
             group["lr"] = rate
         draw = np.random.default_rng((self.config.seed, batch.number, 19))
         fewest, most = self.config.approach.extra
         plan = self.config.approach.plan(batch.level, int(draw.integers(fewest, most + 1)))
+        plan = at_level_one(plan) if batch.has_pairs else plan
         losses: list[Tensor] = []
         estimate: Tensor = batch.blurred
         state: State = None
@@ -105,6 +110,12 @@ class IncrementalTemporalTraining(pl.LightningModule):
         for iteration, loss in enumerate(losses, 1):
             self.log(f"loss/iteration{iteration}", loss)
         return {"losses": torch.stack(losses)}
+
+    def _warmth(self, batch: int) -> float:
+        """From 0 to 1, a share of the learning rate, while the optimiser's state is built up again."""
+        if self.rebuilt_at is None:
+            return 1.0
+        return min(1.0, (batch + 1 - self.rebuilt_at) / rebuilding(self.config.optimiser))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW in its fused form, which reads the weights once; the rate is set batch by batch."""
@@ -155,13 +166,19 @@ class IncrementalTemporalTraining(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what Lightning does not know: where in the data the run is, and its history."""
         rows = [tuple(row) for row in self.history]
-        checkpoint["run"] = {"batches_done": self.batches_done, "minutes": self.minutes, "history": rows}
+        checkpoint["run"] = {
+            "batches_done": self.batches_done,
+            "minutes": self.minutes,
+            "history": rows,
+            "rebuilt_at": self.rebuilt_at,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         run = checkpoint["run"]
         self.batches_done, self.minutes = run["batches_done"], run["minutes"]
         self.history = [Validation(*row) for row in run["history"]]
+        self.rebuilt_at = run.get("rebuilt_at")
         # What was the last batch need not be it any more: a finished run can be lengthened.
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
@@ -206,6 +223,11 @@ def learning_rate(settings: OptimiserConfig, batch: int) -> float:
     done = max(0, batch - settings.warmup) / max(1, settings.batches - settings.warmup)
     fall = (1 + math.cos(math.pi * min(1.0, done))) / 2
     return rise * (settings.final + (settings.learning_rate - settings.final) * fall)
+
+
+def rebuilding(settings: OptimiserConfig) -> int:
+    """Batches in which the optimiser's state is built up again: 1 / (1 - beta2), its longest memory."""
+    return round(1 / (1 - settings.betas[1]))
 
 
 def _pixels(image: Tensor) -> NDArray[np.uint8]:

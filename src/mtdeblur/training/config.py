@@ -1,5 +1,6 @@
 """The configuration of a training run: YAML, checked key by key."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict
@@ -114,6 +115,9 @@ class DataConfig(Section):
     """Exposures that each place of the batch holds at a time."""
     clips: Share = 0.25
     """Share of the exposures made from the pack's real high-speed frames, where it has some."""
+    pairs: Share = 0.25
+    """Share of the batches that hold the pack's real pairs, where it has some. Their levels between the
+    blurred and the sharp picture do not exist, so every iteration on them aims at TL1."""
     gamma: Share = 0.5
     """Share of the exposures averaged in gamma-2.2 linear light, the rest as stored (as GoPro's blur/)."""
     enlarge: tuple[Factor, Factor] = (1.0, 2.0)
@@ -123,7 +127,7 @@ class DataConfig(Section):
 
     def exposures(self) -> Exposures:
         """How exposures are made."""
-        return Exposures(self.motion, self.sensor, self.clips, self.gamma, self.enlarge)
+        return Exposures(self.motion, self.sensor, self.clips, self.gamma, self.enlarge, self.pairs)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -282,6 +286,22 @@ def write_config(config: TrainingConfig) -> str:
 def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
     """The dotted key of the first setting that must not change when a run is resumed but did, or None."""
     return _first_difference(before.model_dump(mode="json"), now.model_dump(mode="json"), "")
+
+
+def fingerprint(config: TrainingConfig) -> str:
+    """What tells runs apart, in 16 hexadecimal digits.
+
+    Settings that may change, where the data lies, and the weights to start from do not count.
+    """
+    values = config.model_dump(mode="json", exclude_defaults=True)  # so that a new setting changes nothing
+    for key in (*MAY_CHANGE, "data.pack", "data.photos", "network.weights"):
+        *parents, last = key.split(".")
+        section = values
+        for parent in parents:
+            section = section.get(parent, {})
+        section.pop(last, None)
+    given = {key: value for key, value in values.items() if value != {}}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _first_difference(before: Any, now: Any, key: str) -> str | None:

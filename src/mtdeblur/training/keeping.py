@@ -18,7 +18,8 @@ from torch import Tensor
 
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
-from mtdeblur.training.algorithm import as_training
+from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
+from mtdeblur.training.config import fingerprint
 from mtdeblur.training.progress import say
 from mtdeblur.weights.store import save_network
 
@@ -128,7 +129,7 @@ class Keeper(Callback):
         if not trainer.is_global_zero:
             return
         training = as_training(pl_module)
-        notes = {"batches": str(training.batches_done)}
+        notes = _notes(training)
         for name in (LAST_WEIGHTS,) if training.sets else (LAST_WEIGHTS, BEST_WEIGHTS):
             save_network(self.folder / name, training.network, notes=notes)
 
@@ -161,13 +162,18 @@ class BestWeights(Callback):
             return
         training = as_training(pl_module)
         history = training.history
-        notes = {"batches": str(training.batches_done), "gains": json.dumps(history[-1].gains)}
+        notes = {**_notes(training), "gains": json.dumps(history[-1].gains)}
         gain, iterations = score(history[-1].gains)
         if gain >= max(score(row.gains)[0] for row in history):
             save_network(self.folder / BEST_WEIGHTS, training.network, notes=notes, iterations=iterations)
         save_network(self.folder / LAST_WEIGHTS, training.network, notes=notes, iterations=iterations)
         rows = [row._asdict() for row in history]
         write_atomically(self.folder / "history.json", json.dumps(rows, indent=1).encode())
+
+
+def _notes(training: IncrementalTemporalTraining) -> dict[str, str]:
+    """Where in which run weights come from."""
+    return {"batches": str(training.batches_done), "run": fingerprint(training.config)}
 
 
 def score(gains: dict[str, list[float]]) -> tuple[float, int]:

@@ -16,9 +16,15 @@ from mtdeblur.data.ladders import validation_sets
 from mtdeblur.data.pack import Pack, build_pack
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
-from mtdeblur.training.algorithm import IncrementalTemporalTraining
+from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
-from mtdeblur.training.config import TrainingConfig, first_difference, read_config, write_config
+from mtdeblur.training.config import (
+    TrainingConfig,
+    fingerprint,
+    first_difference,
+    read_config,
+    write_config,
+)
 from mtdeblur.training.keeping import (
     BEST_WEIGHTS,
     CHECKPOINT,
@@ -30,6 +36,7 @@ from mtdeblur.training.keeping import (
 )
 from mtdeblur.training.network import build_network
 from mtdeblur.training.progress import Progress, is_first_process, quiet, say
+from mtdeblur.weights.store import read_header
 
 CONFIG = "config.yaml"
 
@@ -53,6 +60,7 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    rebuild: bool = False,
     max_minutes: float | None = None,
     device: str = "auto",
     devices: int = 1,
@@ -65,6 +73,9 @@ def train(
         folder: where everything of the run goes: `config.yaml`, `last.ckpt` (resumable), `best.safetensors`
             and `last.safetensors` (weights), `history.json` (validations) and the curves.
         resume: go on from `last.ckpt` where there is one; the run is then the same as one never interrupted.
+        rebuild: where there is no `last.ckpt`, go on from `network.weights`: at the batch at which this run
+            kept them, or from its beginning if they are another run's. The optimiser's state is built up
+            again while the learning rate rises.
         max_minutes: stop cleanly, after a validation and with a resumable checkpoint, when this much time has
             passed.
         device: "auto", "cpu", "gpu", "cuda" or "mps".
@@ -96,6 +107,8 @@ def train(
         network.compile()  # pyright: ignore[reportUnknownMemberType]
     sets = list(validation_sets(pack, config.approach.levels, limit=config.validation.photos))
     module = IncrementalTemporalTraining(network, config, sets)
+    if rebuild and not begun:
+        _take_up(module)
     with Interruption() as interruption, quiet(), _matrix_precision("high"):
         keeper = Keeper(folder, config.checkpoint_minutes, max_minutes, interruption)
         # The average stands in the weights' place while validating, and the best are kept then: so before it
@@ -135,6 +148,25 @@ def train(
     say(f"{why}: {done}; the same command with --resume goes on")
     number = interruption.number or int(signal.SIGTERM)  # another process may have heard it alone
     return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
+
+
+def _take_up(module: IncrementalTemporalTraining) -> None:
+    """Stand where the run stood when it kept the weights it starts from, but for the optimiser's state."""
+    config, weights = module.config, module.config.network.weights
+    if weights is None:
+        say("there is no checkpoint, and network.weights names none: starts with fresh weights")
+        return
+    notes = {} if weights.suffix in (".pt", ".pth") else read_header(weights).notes
+    ours, every = notes.get("run") == fingerprint(config), config.validation.every
+    # Lightning validates every so many batches of its own count, so the count begins at one of these.
+    module.batches_done = int(notes["batches"]) // every * every if ours else 0
+    if module.finished:
+        raise UserError(f"{weights} has all batches of this run; raise optimiser.batches to go on")
+    module.rebuilt_at = module.batches_done
+    say(
+        f"there is no checkpoint: goes on from {weights} at batch {module.batches_done} of "
+        f"{config.optimiser.batches}; a new optimiser warms up over {rebuilding(config.optimiser)} batches"
+    )
 
 
 def _check_devices(config: TrainingConfig, device: str, devices: int) -> None:
