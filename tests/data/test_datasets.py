@@ -219,22 +219,36 @@ def test_ladders_hold_every_level_that_is_stored(tmp_path):
     lay_out(tmp_path, *many("train/clip/<f>/<n>.png", f=("blur", "sharp", "TL3", "TL5", "TL7"), n=("1", "2")))
     lay_out(tmp_path, *many("train/clip/<f>/2.png", f=("TL9", "TL11", "TLx")))
     lay_out(tmp_path, *many("test/clip/<f>/3.png", f=("blur", "sharp", "TL3")))
-    first, second = find_ladders(tmp_path)
+    (first, second), others = find_ladders(find_pairs(tmp_path, split="train"))
     home = tmp_path / "train/clip"
     assert list(first.folders) == [1, 3, 5, 7]
     assert list(second.folders) == [1, 3, 5, 7, 9, 11]
     assert first.path(1) == home / "sharp/1.png"
     assert second.path(11) == home / "TL11/2.png"
-    assert [list(ladder.folders) for ladder in find_ladders(tmp_path, "test")] == [[1, 3]]
+    assert others == []
+    assert [list(ladder.folders) for ladder in find_ladders(find_pairs(tmp_path))[0]] == [[1, 3]]
 
 
 def test_gopros_own_pairs_are_ladders_of_one_level(tmp_path):
-    train, test = (find_ladders(make(tmp_path, "GoPro"), split) for split in ("train", "test"))
+    make(tmp_path, "GoPro")
+    train, test = (find_ladders(find_pairs(tmp_path, split=split))[0] for split in ("train", "test"))
     assert [list(ladder.folders) for ladder in train + test] == [[1, 7], [1, 7], [1, 11], [1, 11]]
     assert train[0].path(7) == tmp_path / "train/GOPR0372_07_00/blur/000047.png"
     assert train[0].folders is train[1].folders  # the exposures of a sequence share memory
 
 
 def test_pairs_without_known_levels_are_no_ladders(tmp_path):
-    lay_out(tmp_path, *many("train/clip/<f>/1.png", f=("blur", "sharp")))
-    assert find_ladders(tmp_path) == []
+    lay_out(
+        tmp_path, *many("train/clip/<f>/<n>.png", f=("blur", "sharp"), n=("1", "2")), "train/clip/TL3/2.png"
+    )
+    pairs = find_pairs(tmp_path, split="train")
+    ladders, others = find_ladders(pairs)
+    assert [ladder.file for ladder in ladders] == ["2.png"]
+    assert others == pairs[:1]
+
+
+def test_a_split_may_be_optional(tmp_path):
+    make(tmp_path, "GoPro")
+    assert find_pairs(tmp_path, split="valid", optional=True) == []
+    with pytest.raises(UserError, match=r"expected .* valid/SEQUENCE/"):
+        find_pairs(tmp_path, split="valid")

@@ -1,7 +1,7 @@
 """Pairs and ladders of data sets on disk, found by the layouts of `LAYOUTS`. Nothing is decoded here."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,9 @@ class Pair(NamedTuple):
     sharp: Path
 
 
-def find_pairs(folder: Path, layout: str | None = None, split: str = "test") -> list[Pair]:
+def find_pairs(
+    folder: Path, layout: str | None = None, split: str = "test", *, optional: bool = False
+) -> list[Pair]:
     """The pairs of a data set, sorted by name.
 
     Pictures of a pair have the same stem; suffixes may differ. Hidden files, and those without a picture's
@@ -28,26 +30,34 @@ def find_pairs(folder: Path, layout: str | None = None, split: str = "test") -> 
         folder: the data set.
         layout: a name of `LAYOUTS`, in any case; None recognises it.
         split: `train`, `valid` or `test`.
+        optional: give an empty list where there are no such pairs.
 
     Raises:
         UserError: if the folder does not fit the layout, a picture has no partner, or two share a stem.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
-    if layout is not None:
-        name = _layout_name(layout)
+    names = list(LAYOUTS) if layout is None else [_layout_name(layout)]
+    for name in names:
         if pairs := _pairs_of(folder, LAYOUTS[name], split):
             return pairs
-        expected = LAYOUTS[name].expected(split) or f"nothing: the data set has no {split} pictures"
-        raise UserError(f"{folder} does not have the layout of {name} ({split}): expected {expected}")
-    for known in LAYOUTS.values():
-        if pairs := _pairs_of(folder, known, split):
-            return pairs
+    if optional:
+        return []
+    if layout is not None:
+        expected = LAYOUTS[names[0]].expected(split) or f"nothing: the data set has no {split} pictures"
+        raise UserError(f"{folder} does not have the layout of {names[0]} ({split}): expected {expected}")
     raise UserError(
         f"{folder} holds no pairs: expected blur/NAME.png with sharp/NAME.png in it (or .jpg, .tif, .webp), "
         f"or such pairs of folders in SEQUENCE/ or {split}/SEQUENCE/, or the layout of one of "
         f"{', '.join(list(LAYOUTS)[:-1])} (name it, to see what it wants)"
     )
+
+
+def spread(pairs: list[Pair], maximum: int) -> list[Pair]:
+    """No more than so many pairs, spread evenly."""
+    if len(pairs) <= maximum:
+        return pairs
+    return [pairs[index * len(pairs) // maximum] for index in range(maximum)]
 
 
 def gopro_level(sequence: str) -> int | None:
@@ -77,46 +87,49 @@ class Ladder(NamedTuple):
         """The picture of a stored level."""
         return self.folders[level] / self.file
 
+    def goals(self, level: int) -> list[int]:
+        """Levels from TL1 to that of the input if all are stored, as all goals are then; TL1 alone if not."""
+        below = list(range(1, level + 1, 2))
+        return below if all(n in self.folders for n in below) else [1]
 
-def find_ladders(folder: Path, split: str = "train") -> list[Ladder]:
-    """The exposures of a temporal data set: GoPro's layout with `TL3/`, `TL5/` ... beside `blur/`, `sharp/`.
 
-    TL1 is the picture in `sharp/`. Without any `TLn/` the sequence is GoPro's own: its one level, in `blur/`,
-    stands in its name.
+def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
+    """The exposures behind pairs, where levels are stored: in `TL3/`, `TL5/` ... beside `blur/` and `sharp/`.
+
+    TL1 is the picture in `sharp/`. Without any `TLn/` a sequence may be GoPro's own: the one level in `blur/`
+    stands in its name. The pictures of an exposure have the same file name.
 
     Args:
-        folder: the data set.
-        split: `train`, `valid` or `test`.
+        pairs: of a data set.
 
     Returns:
-        Sorted by sequence and name; empty if no sequence has levels or a GoPro name.
-
-    Raises:
-        UserError: as `find_pairs` does for the layout of GoPro.
+        The ladders, and the pairs for which no level is stored, both in the order of the pairs.
     """
-    known: dict[tuple[Path, tuple[int, ...]], Mapping[int, Path]] = {}
-    levels_of: dict[Path, Mapping[int, tuple[Path, frozenset[str]]]] = {}
     ladders: list[Ladder] = []
-    for pair in find_pairs(folder, "GoPro", split):
-        sequence = pair.blur.parent.parent
-        if sequence not in levels_of:
-            levels_of[sequence] = dict(_level_folders(sequence))
-        there = {n: home for n, (home, files) in levels_of[sequence].items() if pair.blur.name in files}
-        if there and pair.sharp.name == pair.blur.name:
-            folders = {1: pair.sharp.parent} | there
-            shared = known.setdefault((sequence, tuple(folders)), folders)
-            ladders.append(Ladder(pair.blur.name, shared))
-    return ladders
+    others: list[Pair] = []
+    levels_of: dict[Path, list[tuple[int, Path, frozenset[str]]]] = {}
+    shared: dict[tuple[Path, ...], Mapping[int, Path]] = {}
+    for pair in pairs:
+        blur, file = pair.blur.parent, pair.blur.name
+        if blur not in levels_of:
+            levels_of[blur] = list(_levels_beside(blur))
+        stored = {level: home for level, home, files in levels_of[blur] if file in files}
+        if stored and file == pair.sharp.name:
+            folders = {1: pair.sharp.parent, **stored}
+            ladders.append(Ladder(file, shared.setdefault(tuple(folders.values()), folders)))
+        else:
+            others.append(pair)
+    return ladders, others
 
 
-def _level_folders(sequence: Path) -> Iterator[tuple[int, tuple[Path, frozenset[str]]]]:
+def _levels_beside(blur: Path) -> Iterator[tuple[int, Path, frozenset[str]]]:
     """Levels above TL1 of a sequence, increasing: each with its folder and the names of its files."""
-    numbers = {int(home.name[2:]): home for home in sequence.glob("TL*") if home.name[2:].isdigit()}
+    numbers = {int(home.name[2:]): home for home in blur.parent.glob("TL*") if home.name[2:].isdigit()}
     numbers.pop(1, None)
-    if not numbers and (level := gopro_level(sequence.name)):
-        numbers[level] = sequence / "blur"
+    if not numbers and blur.name == "blur" and (level := gopro_level(blur.parent.name)):
+        numbers[level] = blur
     for level in sorted(numbers):
-        yield level, (numbers[level], frozenset(file.name for file in numbers[level].iterdir()))
+        yield level, numbers[level], frozenset(file.name for file in numbers[level].iterdir())
 
 
 def _layout_name(name: str) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mtdeblur.data.datasets import Ladder
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES
 from mtdeblur.media.files import atomic_path, reason
@@ -56,18 +57,38 @@ class Entry(Protocol):
         ...
 
 
-class Pack:
+class TrainingData:
+    """Pictures to train on and to validate with; what a source does not have stays empty.
+
+    Attributes:
+        photos: sharp photographs, for simulated exposures.
+        clips: runs of consecutive frames of a high-speed camera, at least 13 each.
+        pairs: (blurred, sharp).
+        ladders: exposures stored with their levels.
+        valid_photos: photographs held out.
+        valid_pairs: (blurred, sharp) held out.
+    """
+
+    photos: Sequence[Entry] = ()
+    clips: Sequence[Sequence[Entry]] = ()
+    pairs: Sequence[tuple[Entry, Entry]] = ()
+    ladders: Sequence[Ladder] = ()
+    valid_photos: Sequence[Entry] = ()
+    valid_pairs: Sequence[tuple[Entry, Entry]] = ()
+
+    def pictures(self) -> Iterator[Entry]:
+        """Every picture to train on."""
+        yield from self.photos
+        yield from (frame for clip in self.clips for frame in clip)
+        yield from (picture for pair in self.pairs for picture in pair)
+        yield from (ladder.path(level) for ladder in self.ladders for level in ladder.folders)
+
+
+class Pack(TrainingData):
     """A pack opened for reading: pictures by the folder they stand in, each list sorted by name.
 
     Args:
         path: the archive, or a folder of the same layout.
-
-    Attributes:
-        photos: sharp photographs to train on.
-        clips: runs of consecutive frames to train on, at least 13 each.
-        pairs: (blurred, sharp) to train on.
-        valid_photos: photographs held out.
-        valid_pairs: (blurred, sharp) held out.
 
     Raises:
         UserError: if it is neither, holds nothing to train on, or is not whole: a clip is too short, or a
@@ -81,13 +102,11 @@ class Pack:
         except (OSError, zipfile.BadZipFile) as error:
             why = reason(error) if isinstance(error, OSError) else error
             raise UserError(f"{path} is no training pack ({why}); make one with 'mtdeblur pack'") from error
-        self.photos: Sequence[Entry] = _pictures(root / "train" / "photos")
-        self.clips: Sequence[Sequence[Entry]] = [
-            _pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()
-        ]
-        self.valid_photos: Sequence[Entry] = _pictures(root / "valid" / "photos")
-        self.pairs: Sequence[tuple[Entry, Entry]] = _pairs(root, "train")
-        self.valid_pairs: Sequence[tuple[Entry, Entry]] = _pairs(root, "valid")
+        self.photos = _pictures(root / "train" / "photos")
+        self.clips = [_pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()]
+        self.valid_photos = _pictures(root / "valid" / "photos")
+        self.pairs = _pairs(root, "train")
+        self.valid_pairs = _pairs(root, "valid")
         if not (self.photos or self.clips or self.pairs):
             raise UserError(
                 f"{path} holds nothing in train/photos, train/clips or train/pairs; make a pack with "

@@ -20,6 +20,4 @@ def find_pairs(dataset: Path, maximum: int | None = None, layout: str | None = N
         UserError: if the folder does not fit the layout, a picture has no partner, or two share a stem.
     """
     pairs = datasets.find_pairs(dataset, layout)
-    if maximum is not None and len(pairs) > maximum:
-        pairs = [pairs[index * len(pairs) // maximum] for index in range(maximum)]
-    return pairs
+    return pairs if maximum is None else datasets.spread(pairs, maximum)
