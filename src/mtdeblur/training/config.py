@@ -110,8 +110,8 @@ class DataConfig(Section):
     """A data set on disk, in place of a pack: ladders of a temporal data set, or pairs. Its pictures are used
     as they are: what is said below on how exposures are made has no effect."""
     cache: Path | None = None
-    """Where pictures are kept decoded, for this run and others: 3 bytes a pixel, many times faster to read. Any
-    fast local disk; without it, up to 2 GiB are kept in memory."""
+    """Folder on a fast disk that keeps pictures decoded, for this run and others: 3 bytes a pixel, and many
+    times faster to read. Without it, up to 2 GiB of them are kept in memory."""
     patch: Annotated[int, Field(ge=16)] = 256
     batch: Positive = 16
     """Patches of a batch over all processes. The paper does not state it: 16 is assumed."""
