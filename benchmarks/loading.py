@@ -2,10 +2,10 @@
 
     python benchmarks/loading.py [FRAMES] [--folder FOLDER]
 
-FRAMES is a folder of 14 or more high-speed frames; without it, 20 noisy frames of a moving photograph are made.
-A ladder is the seven levels TL1, TL3 ... TL13 of one exposure, cropped alike. Every way gives the same crops in
-the same order, on one thread, and is timed in processor time, so that other work on the machine disturbs little.
-The ways that need a library which is not installed are left out.
+FRAMES is a folder of 14 or more high-speed frames; without it, 20 noisy frames of a moving photograph are
+made. A ladder is the seven levels TL1, TL3 ... TL13 of one exposure, cropped alike. Every way gives the same
+crops in the same order, on one thread, and is timed in processor time, so that other work on the machine
+disturbs little. The ways that need a library which is not installed are left out.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from PIL import Image
 
 from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import Exposures, LadderStream
-from mtdeblur.data.pack import decode
+from mtdeblur.data.sources import decode
 from mtdeblur.data.stored import Dataset
 from mtdeblur.evaluation.provenance import commit
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
@@ -294,9 +294,8 @@ def main() -> None:
     else:
         frames = made_frames()
     print(f"{processor()}, 1 thread, {platform.system()}; commit {commit()}")
-    print(
-        f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]} from {options.frames or 'a photograph'}\n"
-    )
+    height, width = frames.shape[1:3]
+    print(f"{len(frames)} frames of {width}x{height} from {options.frames or 'a photograph'}\n")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         report(frames, Path(folder))
 

@@ -13,8 +13,10 @@ import pytest
 
 import mtdeblur as package
 from mtdeblur.data import decoded as module
+from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.pack import Pack, TrainingData, decode
+from mtdeblur.data.pack import Pack
+from mtdeblur.data.sources import decode
 from mtdeblur.errors import UserError
 
 

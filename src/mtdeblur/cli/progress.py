@@ -1,13 +1,27 @@
-"""How a batch shows itself on standard error: bars on a terminal, plain lines elsewhere."""
+"""How long work shows itself on standard error: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
+from mtdeblur.data.runner import Stages
 from mtdeblur.inference.batch import Job, Observer
+
+_SECONDS_BETWEEN_LINES = 10
 
 
 @contextmanager
@@ -30,6 +44,71 @@ def show_progress(jobs: int, iterations: int) -> Generator[Observer]:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         yield _Bars(progress, jobs, iterations)
+
+
+@contextmanager
+def show_stages() -> Generator[Stages]:
+    """Give what reports on standard error, with rate and time left, while the block runs."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        yield _StageLines(console)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _StageBars(progress)
+
+
+class _StageLines(Stages):
+    """A line now and then: how many are done, the rate, and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def began(self, what: str, total: int, done: int) -> None:
+        self._what, self._total, self._done, self._before = what, total, done, done
+        self._start = self._said = time.perf_counter()
+
+    def advanced(self) -> None:
+        self._done += 1
+        now = time.perf_counter()
+        if now - self._said > _SECONDS_BETWEEN_LINES or self._done == self._total:
+            rate = (self._done - self._before) / max(now - self._start, 1e-9)
+            left = timedelta(seconds=round((self._total - self._done) / rate))
+            self._print(f"{self._what}: {self._done} of {self._total}, {rate:.2f} a second, {left} left")
+            self._said = now
+
+    def noticed(self, notice: str) -> None:
+        self._print(f"mtdeblur: {notice}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(" ".join(line.splitlines()), markup=False, emoji=False)
+
+
+class _StageBars(_StageLines):
+    """One bar a stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress.console)
+        self._progress = progress
+
+    def began(self, what: str, total: int, done: int) -> None:
+        self._task = self._progress.add_task(what, total=total, completed=done)
+
+    def advanced(self) -> None:
+        self._progress.advance(self._task)
+
+
+class _Rate(ProgressColumn):
+    """How many a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.2f} a second")
 
 
 class _Lines(Observer):

@@ -41,7 +41,7 @@ def simulate(
 
     from mtdeblur.errors import UserError
     from mtdeblur.evaluation import simulated
-    from mtdeblur.exposure.crf import GAMMA, IDENTITY, read_crf
+    from mtdeblur.exposure.crf import crf_named
     from mtdeblur.exposure.simulate import Motion
 
     if bool(photos) == public_domain:
@@ -50,7 +50,7 @@ def simulate(
         level=level,
         seed=seed,
         longest=longest,
-        crf={"gamma": GAMMA, "identity": IDENTITY}.get(crf) or read_crf(crf),
+        crf=crf_named(crf),
         motion=Motion(length=length),
     )
     photographs = simulated.find_photographs(photos) if photos else simulated.public_domain_photographs()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtdeblur.data.pack import Pixels
+from mtdeblur.data.sources import Pixels
 
 
 def random_corner(rng: np.random.Generator, picture: Pixels, side: int) -> tuple[int, int]:

@@ -1,11 +1,13 @@
 """Pairs and ladders of data sets on disk, found by the layouts of `LAYOUTS`. Nothing is decoded here."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from mtdeblur.data.layouts import LAYOUTS, Layout, Sides
+from mtdeblur.data.manifest import stored_levels
 from mtdeblur.errors import UserError
 from mtdeblur.media.pictures import SUFFIXES
 
@@ -120,6 +122,30 @@ def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
         else:
             others.append(pair)
     return ladders, others
+
+
+def manifest_ladders(folder: Path, split: str = "train") -> list[Ladder]:
+    """The exposures of a temporal data set that has a manifest, which says what level every picture is.
+
+    Args:
+        folder: the data set.
+        split: `train`, `valid` or `test`.
+
+    Raises:
+        UserError: if the manifest cannot be read.
+    """
+    stored: dict[tuple[str, str], dict[int, str]] = {}
+    for level, path in stored_levels(folder, split):
+        home, side, file = path.rsplit("/", 2)
+        stored.setdefault((home, file), {})[level] = sys.intern(side)
+    shared: dict[tuple[str, tuple[tuple[int, str], ...]], Mapping[int, Path]] = {}
+    ladders: list[Ladder] = []
+    for (home, file), sides in stored.items():
+        levels = tuple(sorted(sides.items()))
+        if (home, levels) not in shared:
+            shared[home, levels] = {level: folder / home / side for level, side in levels}
+        ladders.append(Ladder(file, shared[home, levels]))
+    return ladders
 
 
 def _levels_beside(blur: Path) -> Iterator[tuple[int, Path, frozenset[str]]]:

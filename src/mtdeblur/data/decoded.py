@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mtdeblur.data.pack import Entry, Pixels, TrainingData, decode
+from mtdeblur.data.contents import TrainingData
+from mtdeblur.data.sources import Entry, Pixels, decode
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import atomic_path
 

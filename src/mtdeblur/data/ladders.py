@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.crops import cut, detail, random_corner, to_tensor, turn
 from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.pack import Entry, Pixels, TrainingData, decode
+from mtdeblur.data.sources import Entry, Pixels, decode
 from mtdeblur.data.stored import Order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import GAMMA, IDENTITY

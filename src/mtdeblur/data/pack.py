@@ -13,75 +13,26 @@ A folder of the same layout serves as well as the archive, with pictures of any 
 
 import io
 import re
-import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from mtdeblur.data.datasets import Ladder
+from mtdeblur.data.contents import TrainingData
+from mtdeblur.data.sources import Entry, clip_at, clip_frames, decode, natural_order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES
 from mtdeblur.media.files import atomic_path, reason
-from mtdeblur.media.pictures import SUFFIXES, list_pictures
-
-if TYPE_CHECKING:
-    from av import VideoFrame
+from mtdeblur.media.pictures import SUFFIXES, list_pictures, to_8_bits
 
 Pixels = NDArray[np.uint8]
 HOLD_OUT = 10
 """Every tenth photograph by sorted name is never trained on."""
 _LOWEST_QUALITY = 60
 _PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
-
-
-class Entry(Protocol):
-    """What both a file on disk and one in an archive can do."""
-
-    @property
-    def name(self) -> str:
-        """Its name without folders."""
-        ...
-
-    def read_bytes(self) -> bytes:
-        """What it holds."""
-        ...
-
-    def is_dir(self) -> bool:
-        """Whether it is a folder."""
-        ...
-
-
-class TrainingData:
-    """Pictures to train on and to validate with; what a source does not have stays empty.
-
-    Attributes:
-        photos: sharp photographs, for simulated exposures.
-        clips: runs of consecutive frames of a high-speed camera, at least 13 each.
-        pairs: (blurred, sharp).
-        ladders: exposures stored with their levels.
-        valid_photos: photographs held out.
-        valid_pairs: (blurred, sharp) held out.
-    """
-
-    photos: Sequence[Entry] = ()
-    clips: Sequence[Sequence[Entry]] = ()
-    pairs: Sequence[tuple[Entry, Entry]] = ()
-    ladders: Sequence[Ladder] = ()
-    valid_photos: Sequence[Entry] = ()
-    valid_pairs: Sequence[tuple[Entry, Entry]] = ()
-
-    def pictures(self) -> Iterator[Entry]:
-        """Every picture to train on."""
-        yield from self.photos
-        yield from (frame for clip in self.clips for frame in clip)
-        yield from (picture for pair in self.pairs for picture in pair)
-        yield from (ladder.path(level) for ladder in self.ladders for level in ladder.folders)
 
 
 class Pack(TrainingData):
@@ -115,28 +66,6 @@ class Pack(TrainingData):
         for frames in self.clips:
             if len(frames) < FRAMES:
                 raise UserError(f"{path}: a clip has {len(frames)} frames; an exposure needs {FRAMES}")
-
-
-def decode(entry: Entry) -> Pixels:
-    """Read one picture, turned upright; alpha is dropped, and 16-bit grey keeps its upper 8 bits.
-
-    Returns:
-        (H, W, 3) uint8, RGB.
-
-    Raises:
-        UserError: if it cannot be read, naming it.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow warns of, it has read nevertheless
-            with Image.open(io.BytesIO(entry.read_bytes())) as image:
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith("I;16"):
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                return np.asarray(upright.convert("RGB"))
-    except Exception as error:  # broken files make decoders and archives fail in many ways
-        why = reason(error) if isinstance(error, OSError) and error.strerror else _one_line(error)
-        raise UserError(f"cannot read the picture {entry}: {why}") from error
 
 
 def build_pack(
@@ -228,7 +157,8 @@ def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple
 
 def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
     """The frames of a clip that are kept, with their names: each run is a clip of its own in the pack."""
-    total = sum(1 for _ in _frames(clip))
+    source = clip_at(clip)
+    total = sum(1 for _ in clip_frames(source))
     if total < FRAMES:
         raise UserError(f"the clip {clip} has {total} frames; an exposure needs {FRAMES}")
     if total <= runs * FRAMES:
@@ -236,33 +166,10 @@ def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixe
     else:
         starts, length = np.linspace(0, total - FRAMES, runs).astype(int).tolist(), FRAMES
     run_of = {index: start for start in starts for index in range(start, start + length)}
-    for index, read in enumerate(_frames(clip)):
-        if index in run_of:
-            folder = f"{number:03d}-{_plain(clip.stem)}-{run_of[index]:06d}"
-            yield f"train/clips/{folder}/{index:06d}.jpg", read()
-
-
-def _frames(clip: Path) -> Iterator[Callable[[], Pixels]]:
-    """How to read each frame of a folder or a video, in order."""
-    if clip.is_dir():
-        for file in sorted(list_pictures(clip, recursive=False), key=_order):
-            yield partial(decode, file)
-        return
-    try:
-        import av  # a video is read only here, and PyAV is large
-        from av.error import FFmpegError
-    except ImportError:
-        raise UserError(f"reading the video {clip} needs PyAV: pip install av") from None
-    try:
-        with av.open(str(clip)) as container:
-            for frame in container.decode(video=0):
-                yield partial(_rgb, frame)
-    except (FFmpegError, OSError, ValueError, IndexError) as error:
-        raise UserError(f"cannot read the video {clip}: {_one_line(error)}") from error
-
-
-def _rgb(frame: "VideoFrame") -> Pixels:
-    return np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+    for frame in clip_frames(source):
+        if frame.index in run_of:
+            folder = f"{number:03d}-{_plain(clip.stem)}-{run_of[frame.index]:06d}"
+            yield f"train/clips/{folder}/{frame.index:06d}.jpg", to_8_bits(frame.read())
 
 
 def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
@@ -284,7 +191,7 @@ def _children(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
     if not folder.is_dir():
         return []
     visible = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(visible, key=_order)
+    return sorted(visible, key=natural_order)
 
 
 def _pictures(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
@@ -303,12 +210,6 @@ def _pairs(root: Path | zipfile.Path, part: str) -> list[tuple[Path | zipfile.Pa
     return list(zip(blurred, sharp, strict=True))
 
 
-def _order(entry: Entry) -> list[tuple[int, str]]:
-    """Sorts by name, numbers in it by their value: frame 2 before frame 10."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", entry.name)
-    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts]
-
-
 def _stem(entry: Entry) -> str:
     return Path(entry.name).stem
 
@@ -316,7 +217,3 @@ def _stem(entry: Entry) -> str:
 def _plain(name: str) -> str:
     """A name that every archive and system takes."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.data.datasets import Ladder, find_ladders, find_pairs, spread
-from mtdeblur.data.pack import TrainingData
+from mtdeblur.data.contents import TrainingData
+from mtdeblur.data.datasets import Ladder, find_ladders, find_pairs, manifest_ladders, spread
+from mtdeblur.data.manifest import MANIFEST
 from mtdeblur.errors import UserError
 
 
@@ -23,8 +24,11 @@ class Dataset(TrainingData):
     """
 
     def __init__(self, folder: Path, valid: int = 12) -> None:
-        self.ladders, others = find_ladders(find_pairs(folder, split="train"))
-        self.pairs = [(pair.blur, pair.sharp) for pair in others]
+        if (folder / MANIFEST).is_file():
+            self.ladders = manifest_ladders(folder)
+        else:
+            self.ladders, others = find_ladders(find_pairs(folder, split="train"))
+            self.pairs = [(pair.blur, pair.sharp) for pair in others]
         held_out = find_pairs(folder, split="valid", optional=True)
         self.valid_pairs = [(pair.blur, pair.sharp) for pair in spread(held_out, valid)]
 

@@ -126,6 +126,15 @@ IDENTITY: CRF = IdentityCRF()
 GAMMA: CRF = GammaCRF(2.2)
 
 
+def crf_named(name: str) -> CRF:
+    """The curve called "identity" or "gamma" (2.2), or the tabulated one in the file of that name.
+
+    Raises:
+        UserError: as `read_crf` does.
+    """
+    return {"identity": IDENTITY, "gamma": GAMMA}.get(name) or read_crf(name)
+
+
 def read_crf(path: str | Path) -> TabulatedCRF:
     """Read a tabulated curve from a text or CSV file.
 

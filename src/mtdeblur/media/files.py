@@ -1,6 +1,7 @@
 """Atomic files: a reader sees the old file or the whole new one, never half of it."""
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Generator
@@ -8,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mtdeblur.errors import UserError
+
+_PART = ".part"
 
 
 def reason(error: OSError) -> str:
@@ -34,7 +37,7 @@ def atomic_path(path: Path) -> Generator[Path]:
         UserError: if the system refuses the file: the folder cannot be made or written, `path` is a folder or
             a device, the disk is full.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(8)}{_PART}{path.suffix}")
     try:
         _refuse_unreplaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +64,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def remove_parts(folder: Path) -> None:
+    """Delete what killed processes left of files that they had begun, in a folder and its sub-folders."""
+    for part in folder.rglob(f".*{_PART}*"):
+        if re.fullmatch(rf"\.[0-9a-f]{{16}}\{_PART}(\.\w+)?", part.name):
+            part.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

@@ -20,7 +20,7 @@ _FINEST = 10_000.0  # pixels a millimetre
 _LAB = {"lab", "labq", "labs"}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "jpeg": {"Q": 95, "subsample_mode": "off", "optimize_coding": True},
-    "png": {"compression": 6, "filter": "all"},
+    "png": {"compression": 4, "filter": "up"},  # 3 times faster than 6 and "all", and 1 % larger
     "tiff": {"compression": "deflate", "predictor": "horizontal"},
     "webp": {"Q": 95, "smart_subsample": True, "exact": True, "effort": 2},  # more effort: slower, no smaller
 }

@@ -137,7 +137,7 @@ def read_picture(path: Path) -> Picture:
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     try:
-        return _decode(encoded)
+        return decode_picture(encoded)
     except UserError as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
@@ -162,7 +162,7 @@ def write_picture(path: Path, picture: Picture) -> None:
             f"and this picture is {width} x {height}"
         )
     try:
-        encoded = _encode(picture, container)
+        encoded = encode_picture(picture, container)
     except UserError as error:
         raise UserError(f"cannot write {path}: {error}") from error
     write_atomically(path, encoded)
@@ -207,7 +207,12 @@ def list_pictures(folder: Path, *, recursive: bool = True) -> list[Path]:
     return sorted(found)
 
 
-def _decode(encoded: bytes) -> Picture:
+def decode_picture(encoded: bytes) -> Picture:
+    """Decode a whole JPEG, PNG, TIFF or WebP file.
+
+    Raises:
+        UserError: with the reason alone, if it is empty, of another kind, damaged or cut short.
+    """
     container = _sniff(encoded)
     samples, blobs, resolution, pages = libvips.decode(encoded, container)
     grey = samples.shape[2] < 3
@@ -244,10 +249,19 @@ def _sniff(encoded: bytes) -> str:
     raise UserError("its content is not a JPEG, PNG, TIFF or WebP picture")
 
 
-def _encode(picture: Picture, container: str) -> bytes:
+def encode_picture(picture: Picture, container: str) -> bytes:
+    """The file that `write_picture` writes; the same picture always gives the same bytes.
+
+    Args:
+        picture: what to encode.
+        container: "jpeg", "png", "tiff" or "webp".
+
+    Raises:
+        UserError: with the reason alone, if libvips refuses.
+    """
     pixels, alpha = picture.pixels, picture.alpha
     if container in ("jpeg", "webp"):
-        pixels, alpha = _to_8_bits(pixels), None if alpha is None else _to_8_bits(alpha)
+        pixels, alpha = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
     if container == "jpeg" and alpha is not None:
         pixels, alpha = _over_white(pixels, alpha), None
     grey = picture.grey and container != "webp"
@@ -273,8 +287,8 @@ def _encode(picture: Picture, container: str) -> bytes:
     return embed_exif(container, encoded, picture.exif) if picture.exif else encoded
 
 
-def _to_8_bits(samples: Pixels) -> Pixels:
-    """Full-range 16-bit samples rounded to 8 bits; 8-bit ones as they are."""
+def to_8_bits(samples: Pixels) -> Pixels:
+    """Full-range 16-bit samples of any shape rounded to 8 bits; 8-bit ones as they are."""
     if samples.dtype == np.uint8:
         return samples
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -13,9 +13,10 @@ import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import validation_sets
-from mtdeblur.data.pack import Pack, TrainingData, build_pack
+from mtdeblur.data.pack import Pack, build_pack
 from mtdeblur.data.stored import Dataset
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically

@@ -1,0 +1,145 @@
+"""The command `mtdeblur augment`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Preset(StrEnum):
+    """The paper's data sets, from GOPRO_Large_all."""
+
+    t_gopro = "t-gopro"
+    gopro = "gopro"
+
+
+def augment(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Videos, folders of frames, and folders of these; paths, or addresses such as s3://...",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DATASET", help="Folder to make.", show_default=False),
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATASET",
+            help="Compare a data set with its manifest instead: missing, altered and extra files.",
+            show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        Preset | None,
+        typer.Option(help="T-GoPro or the GoPro pairs, from GOPRO_Large_all.", show_default=False),
+    ] = None,
+    level: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=2,
+            help="Temporal level of blurred pictures; several are dealt out in turn.",
+            show_default="7, 9, 11, 13",
+        ),
+    ] = None,
+    pairs_only: Annotated[
+        bool, typer.Option("--pairs-only", help="Store blur/ and sharp/ without the levels between.")
+    ] = False,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Frames from one mid-frame to the next.", show_default="the highest level: no overlap"
+        ),
+    ] = None,
+    crf: Annotated[
+        str, typer.Option(help="Camera response function: identity, gamma, or a file with two columns.")
+    ] = "identity",
+    train: Annotated[
+        list[str] | None, typer.Option(metavar="CLIP", help="Clip to train on: a name, or 'GOPR0374*'.")
+    ] = None,
+    valid: Annotated[list[str] | None, typer.Option(metavar="CLIP", help="Clip to validate on.")] = None,
+    test: Annotated[list[str] | None, typer.Option(metavar="CLIP", help="Clip to test on.")] = None,
+    keep_faulty: Annotated[
+        bool, typer.Option("--keep-faulty", help="Do not look for scene cuts, lost and repeated frames.")
+    ] = False,
+    limit_size: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Largest size in GB; exposures are left out evenly until it fits."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes at work.", show_default="one a processor")
+    ] = None,
+) -> None:
+    """Average the frames of a high-speed camera to a temporal data set, or check one.
+
+    Writes SPLIT/CLIP/blur, sharp and TLn, and manifest.parquet, into DATASET.
+    GoPro's clips are split as published; others are trained on, unless in a folder valid/ or test/.
+    A build that was stopped goes on when the same command is given again.
+    """
+    from mtdeblur.errors import UserError
+
+    if check is not None:
+        if sources or output:
+            raise UserError("--check takes a data set and nothing else")
+        _check(check)
+        return
+    if not sources or output is None:
+        raise UserError(
+            "name the sources, and the folder to make with -o DATASET (see mtdeblur augment --help)"
+        )
+    from mtdeblur.cli.progress import show_stages
+    from mtdeblur.data.augment import augment as build
+    from mtdeblur.data.recipes import PRESETS, Recipe, goals_below
+    from mtdeblur.exposure.crf import crf_named
+
+    if preset:
+        if level or stride or pairs_only:
+            raise UserError(
+                "a preset has its own levels and stride; leave out --level, --stride, --pairs-only"
+            )
+        recipe = PRESETS[preset.value]
+    else:
+        inputs = tuple(level or (7, 9, 11, 13))
+        recipe = Recipe(inputs, () if pairs_only else goals_below(inputs), stride, keep_faulty=keep_faulty)
+    with show_stages() as progress:
+        rows = build(
+            sources,
+            output,
+            recipe,
+            crf=crf_named(crf),
+            splits={"train": train or (), "valid": valid or (), "test": test or ()},
+            limit=None if limit_size is None else int(limit_size * 1e9),
+            workers=workers,
+            progress=progress,
+        )
+    exposures = [row.split for row in rows if row.level == 1]
+    counts = ", ".join(
+        f"{exposures.count(split)} exposures for {split}"
+        for split in ("train", "valid", "test")
+        if split in exposures
+    )
+    size = sum(row.bytes for row in rows) / 1e9
+    typer.echo(f"{output}: {counts}; {len(rows)} pictures, {size:.2f} GB")
+
+
+def _check(dataset: Path) -> None:
+    from mtdeblur.cli.progress import show_stages
+    from mtdeblur.data.manifest import check_dataset
+
+    total, outcomes = check_dataset(dataset)
+    problems = 0
+    with show_stages() as progress:
+        progress.began("files", total, 0)
+        for problem in outcomes:
+            if problem:
+                problems += 1
+                typer.echo(problem)
+            progress.advanced()
+    typer.echo(f"{dataset}: {total} files, {problems or 'none'} missing, altered or extra")
+    if problems:
+        raise typer.Exit(1)
