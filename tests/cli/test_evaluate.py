@@ -65,6 +65,17 @@ def test_a_data_set_is_measured(mtdeblur, dataset, tmp_path):
     assert f"{float(next(row['value'] for row in rows if row['image'] == 'mean')):.2f}" in out
 
 
+def test_a_data_set_of_a_known_layout_is_measured(mtdeblur, tmp_path):
+    for number, (blurred, sharp) in enumerate((("test/test-long-shot", "GT"), ("train", "GT"))):
+        write(tmp_path / "HIDE" / blurred / f"{number}.png", seed=number)
+        write(tmp_path / "HIDE" / sharp / f"{number}.png", seed=number + 10)
+    for layout in ([], ["--dataset", "hide"]):
+        code, out, _ = mtdeblur("evaluate", "HIDE", *layout, "--iterations", 1, "--precision", "float32")
+        assert code == 0
+        assert "test-long-shot/0" in out
+        assert "Mean over 1 pictures" in out
+
+
 def test_a_pair_that_cannot_be_measured_is_reported_and_the_rest_goes_on(mtdeblur, dataset):
     write(dataset / "blur" / "c.png", height=25)
     write(dataset / "sharp" / "c.png")

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mtdeblur.data.datasets import Ladder
 from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import Exposures, LadderStream, validation_sets
+from mtdeblur.data.manifest import Row, picture_path, write_manifest
 from mtdeblur.data.stored import Dataset, Order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import Motion, Sensor
@@ -155,6 +156,38 @@ def test_the_validation_split_is_held_out(dataset):
     assert held_out.pairs[0][0].shape == (1, 3, 20, 24)
     assert all("valid" not in picture.parts for picture in data.pictures())
     assert len(set(data.pictures())) == 6 * 5
+
+
+# -- data sets with a manifest
+
+
+def test_the_manifest_says_what_level_blur_has(tmp_path, save):
+    """As mtdeblur augment lays them out: the level in blur/ differs and stands in no folder of its own."""
+    rows = []
+    for number, own in enumerate((3, 5, 7)):
+        for level in (1, 3, 5, 7):
+            path = picture_path("train", "clip", f"{number:06d}", level, own)
+            save(tmp_path / path, 10 * number + level)
+            rows.append(row(path, f"{number:06d}", level, own))
+    rows.append(row("test/other/blur/000000.png", "000000", 7, 7, split="test", clip="other"))
+    write_manifest(tmp_path, rows, {})
+    data = Dataset(tmp_path)
+    assert [ladder.file for ladder in data.ladders] == ["000000.png", "000001.png", "000002.png"]
+    for ladder, own in zip(data.ladders, (3, 5, 7), strict=True):
+        sides = {level: ladder.path(level).parent.name for level in (1, 3, 5, 7)}
+        assert sides == {1: "sharp", 3: "TL3", 5: "TL5", 7: "TL7"} | {own: "blur"}
+        assert all(ladder.path(level).is_file() for level in sides)
+    assert stream(tmp_path, levels=(5, 7)).batch(0).level in (5, 7)
+
+
+def row(path, name, level, own, split="train", clip="clip"):
+    return Row(split, clip, name, level, own, path, "", 0, 0, "gamma 2.2", 50, 40, 8, 0, "")
+
+
+def test_a_broken_manifest_is_named(tmp_path):
+    (tmp_path / "manifest.parquet").write_bytes(b"no manifest")
+    with pytest.raises(UserError, match=r"manifest\.parquet is no manifest"):
+        Dataset(tmp_path)
 
 
 # -- the order of exposures

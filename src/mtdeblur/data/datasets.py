@@ -140,7 +140,7 @@ def manifest_ladders(folder: Path, split: str = "train") -> list[Ladder]:
         stored.setdefault((home, file), {})[level] = sys.intern(side)
     shared: dict[tuple[str, tuple[tuple[int, str], ...]], Mapping[int, Path]] = {}
     ladders: list[Ladder] = []
-    for (home, file), sides in stored.items():
+    for (home, file), sides in sorted(stored.items()):
         levels = tuple(sorted(sides.items()))
         if (home, levels) not in shared:
             shared[home, levels] = {level: folder / home / side for level, side in levels}
