@@ -128,6 +128,19 @@ def test_simulated_pairs_can_be_evaluated(mtdeblur, tmp_path):
     assert "one-1" in out
 
 
+def test_simulate_makes_a_temporal_data_set(mtdeblur, tmp_path):
+    write(tmp_path / "photos" / "one.png", 60, 70)
+    options = ("--temporal", "--exposures", 2, "--length", 8, "--level", 7, "--level", 9)
+    assert mtdeblur("simulate", "photos", "-o", "data", *options)[0] == 0
+    files = sorted(
+        file.relative_to(tmp_path / "data/train").as_posix() for file in tmp_path.rglob("*000000.png")
+    )
+    assert files == [
+        f"one/{side}/000000.png" for side in ("TL11", "TL13", "TL3", "TL5", "TL9", "blur", "sharp")
+    ]
+    assert (tmp_path / "data/manifest.parquet").is_file()
+
+
 def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
     write(tmp_path / "fine.png", 60, 70)
     write(tmp_path / "tiny.png", 9, 9)
@@ -144,6 +157,7 @@ def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
         ([], "--public-domain"),
         (["a.png", "--public-domain"], "either"),
         (["a.png", "--level", "4"], "not 4"),
+        (["a.png", "--level", "5", "--level", "7"], "--temporal"),
         (["a.png", "--crf", "sepia"], "sepia"),
         (["empty"], "empty"),
     ],
