@@ -67,6 +67,17 @@ def test_a_data_set_is_measured(mtdeblur, dataset, tmp_path):
     assert f"{float(next(row['value'] for row in rows if row['image'] == 'mean')):.2f}" in out
 
 
+def test_a_data_set_of_a_known_layout_is_measured(mtdeblur, tmp_path):
+    for number, (blurred, sharp) in enumerate((("test/test-long-shot", "GT"), ("train", "GT"))):
+        write(tmp_path / "HIDE" / blurred / f"{number}.png", seed=number)
+        write(tmp_path / "HIDE" / sharp / f"{number}.png", seed=number + 10)
+    for layout in ([], ["--dataset", "hide"]):
+        code, out, _ = mtdeblur("evaluate", "HIDE", *layout, "--iterations", 1, "--precision", "float32")
+        assert code == 0
+        assert "test-long-shot/0" in out
+        assert "Mean over 1 pictures" in out
+
+
 def test_a_pair_that_cannot_be_measured_is_reported_and_the_rest_goes_on(mtdeblur, dataset):
     write(dataset / "blur" / "c.png", height=25)
     write(dataset / "sharp" / "c.png")
@@ -119,6 +130,19 @@ def test_simulated_pairs_can_be_evaluated(mtdeblur, tmp_path):
     assert "one-1" in out
 
 
+def test_simulate_makes_a_temporal_data_set(mtdeblur, tmp_path):
+    write(tmp_path / "photos" / "one.png", 60, 70)
+    options = ("--temporal", "--exposures", 2, "--length", 8, "--level", 7, "--level", 9)
+    assert mtdeblur("simulate", "photos", "-o", "data", *options)[0] == 0
+    files = sorted(
+        file.relative_to(tmp_path / "data/train").as_posix() for file in tmp_path.rglob("*000000.png")
+    )
+    assert files == [
+        f"one/{side}/000000.png" for side in ("TL11", "TL13", "TL3", "TL5", "TL9", "blur", "sharp")
+    ]
+    assert (tmp_path / "data/manifest.parquet").is_file()
+
+
 def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
     write(tmp_path / "fine.png", 60, 70)
     write(tmp_path / "tiny.png", 9, 9)
@@ -135,6 +159,7 @@ def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
         ([], "--public-domain"),
         (["a.png", "--public-domain"], "either"),
         (["a.png", "--level", "4"], "not 4"),
+        (["a.png", "--level", "5", "--level", "7"], "--temporal"),
         (["a.png", "--crf", "sepia"], "sepia"),
         (["empty"], "empty"),
     ],

@@ -71,7 +71,12 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
         ([CONFIGS / "modern.yaml"], "data: there is nothing to train on; give sharp photographs (--photos"),
         ([CONFIGS / "modern.yaml", "--pack", "a.zip"], "make one with 'mtdeblur pack'"),
         ([CONFIGS / "modern.yaml", "--photos", "nowhere"], "nowhere"),
-        ([CONFIGS / "modern.yaml", "--pack", "a", "--photos", "b"], "either --pack or --photos"),
+        ([CONFIGS / "modern.yaml", "--dataset", "nowhere"], "there is no folder nowhere"),
+        ([CONFIGS / "modern.yaml", "--dataset", "."], "expected blur/NAME.png with sharp/NAME.png"),
+        (
+            [CONFIGS / "modern.yaml", "--pack", "a", "--photos", "b"],
+            "give one of --pack, --photos and --dataset",
+        ),
         ([CONFIGS / "paper.yaml", "--pack", "a.zip", "--device", "abacus"], "not 'abacus'"),
         ([CONFIGS / "paper.yaml", "--pack", "a.zip", "--device", "cpu", "--devices", "5"], "data.batch"),
     ],

@@ -51,7 +51,7 @@ def test_a_maximum_is_spread_over_the_data_set(tmp_path):
         (["blur/a.png", "sharp/b.png"], r"blur/a\.png has no partner: expected .*sharp/a"),
         (["blur/a.png", "sharp/a.png", "sharp/b.png"], r"sharp/b\.png has no partner: expected .*blur/b"),
         (["blur/a.png", "blur/a.jpg", "sharp/a.png"], r"a\.jpg and .*a\.png share a stem"),
-        (["blur/a.txt", "sharp/a.txt"], "hold no pictures"),
+        (["blur/a.txt", "sharp/a.txt"], "holds no pairs"),
     ],
 )
 def test_what_does_not_fit_gets_one_line(tmp_path, files, message):

@@ -49,7 +49,7 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
         ("data: {pack: x, clips: 1.5}", "data.clips", "less than or equal to 1"),
         ("data: {pack: 5}", "data.pack", "valid string"),
         ("data: {pack: x, motion: {length: .nan}}", "data.motion.length", "finite"),
-        ("data: {pack: x, photos: [y]}", "data", "not both"),
+        ("data: {pack: x, photos: [y]}", "data", "give one of pack and photos"),
         ("data: 3", "data", "object"),
         ("recipe: [paper]", "recipe", "'paper' or 'modern'"),
         ("recipe: fast", "recipe", "'paper' or 'modern'"),

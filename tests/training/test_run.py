@@ -118,6 +118,24 @@ def test_weights_of_a_finished_run_are_not_gone_on_from(configure: Configure, tm
         train(configure(network={"weights": str(weights)}), tmp_path / "next", rebuild=True, device="cpu")
 
 
+def test_a_data_set_on_disk_is_one_more_data_block(
+    configure: Configure, pack: Path, tmp_path: Path, assert_same_run
+) -> None:
+    """Trained on in one go, in two, and from decoded pictures: the same run."""
+    for number in range(3):
+        for index, side in enumerate(("blur", "sharp", "TL3", "TL5", "TL7")):
+            target = tmp_path / f"data/train/clip/{side}/{number}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(pack / f"train/photos/{(number + index) % 4}.png")
+    data = {"pack": None, "dataset": str(tmp_path / "data")}
+    train(configure(data=data), tmp_path / "whole", device="cpu")
+    parts = configure(data={**data, "cache": str(tmp_path / "cache")})
+    assert not train(parts, tmp_path / "parts", device="cpu", max_minutes=1e-9).finished
+    assert train(parts, tmp_path / "parts", device="cpu", resume=True).finished
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert len(list((tmp_path / "cache").iterdir())) == 4  # links to four photographs
+
+
 def test_a_finished_run_says_so(configure: Configure, tmp_path: Path, capfd) -> None:
     first = train(configure(), tmp_path / "run", device="cpu")
     before = (tmp_path / "run" / "last.ckpt").read_bytes()

@@ -9,15 +9,23 @@ from mtdeblur.cli.deblur import Precision
 
 
 def evaluate(
-    dataset: Annotated[
+    folder: Annotated[
         Path,
         typer.Argument(
             metavar="DATASET",
-            help="Folder with blur/ and sharp/, pictures matched by name; or folders of such pairs in it "
-            "(GoPro's layout, with test/ or without).",
+            help="Folder with blur/ and sharp/, pictures matched by name; or folders of such pairs in it; "
+            "or a data set in its own layout, of which the test pictures are taken.",
             show_default=False,
         ),
     ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Which layout it has: GoPro, T-GoPro, REDS, HIDE, RealBlur-J, RealBlur-R, RSBlur, Su (DVD), "
+            "Lai, or pairs.",
+            show_default="recognised",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -67,11 +75,11 @@ def evaluate(
     files = {kind: output / f"evaluation.{kind}" for kind in ("csv", "json")} if output else {}
     for path in files.values():
         check_writable(path)
-    pairs = find_pairs(dataset, max_images)
+    pairs = find_pairs(folder, max_images, dataset)
     deblurrer = load(weights, iterations=iterations, device=device, precision=precision.value, tile=tile)
     name, sha256 = identify_weights(weights)
     subject = Subject(
-        dataset=str(dataset),
+        dataset=str(folder),
         weights=name,
         weights_sha256=sha256,
         version=mtdeblur.__version__,

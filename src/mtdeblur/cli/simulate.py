@@ -18,9 +18,23 @@ def simulate(
         bool, typer.Option("--public-domain", help="Take the public-domain photographs in scikit-image.")
     ] = False,
     exposures: Annotated[int, typer.Option(min=1, help="Pairs to make of each photograph.")] = 4,
+    temporal: Annotated[
+        bool,
+        typer.Option(
+            "--temporal",
+            help="Make a temporal data set to train on, as augment does: all levels, with a manifest, and "
+            "every tenth photograph held out.",
+        ),
+    ] = False,
     level: Annotated[
-        int, typer.Option(min=3, max=13, help="Temporal level of the blurred pictures, odd.")
-    ] = 11,
+        list[int] | None,
+        typer.Option(
+            min=3,
+            max=13,
+            help="Temporal level of the blurred pictures, odd; of a temporal data set several, in turn.",
+            show_default="11; 7, 9, 11, 13",
+        ),
+    ] = None,
     length: Annotated[
         float, typer.Option(min=0, max=400, help="Longest path of the camera over 13 frames, in pixels.")
     ] = 24.0,
@@ -41,20 +55,27 @@ def simulate(
 
     from mtdeblur.errors import UserError
     from mtdeblur.evaluation import simulated
+    from mtdeblur.evaluation.simulated_ladders import write_temporal_dataset
     from mtdeblur.exposure.crf import crf_named
     from mtdeblur.exposure.simulate import Motion
 
     if bool(photos) == public_domain:
         raise UserError("give either photographs or --public-domain")
+    if level and len(level) > 1 and not temporal:
+        raise UserError("pairs have one --level; --temporal takes several")
+    levels = level or ([7, 9, 11, 13] if temporal else [11])
     how = simulated.Simulation(
-        level=level,
+        level=levels[0],
         seed=seed,
         longest=longest,
         crf=crf_named(crf),
         motion=Motion(length=length),
     )
     photographs = simulated.find_photographs(photos) if photos else simulated.public_domain_photographs()
-    outcomes = simulated.write_pairs(photographs, output, exposures, how)
+    if temporal:
+        outcomes = write_temporal_dataset(photographs, output, exposures, how, levels)
+    else:
+        outcomes = simulated.write_pairs(photographs, output, exposures, how)
     failed = False
     console = Console(stderr=True)
     for error in track(outcomes, "Simulating", total=len(photographs), console=console):

@@ -40,6 +40,13 @@ def train(
         list[Path] | None,
         typer.Option(help="Folder of sharp photographs, in place of the configuration's data."),
     ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="Data set on disk, in place of the configuration's data.")
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder on a fast disk that keeps pictures decoded, 3 bytes a pixel."),
+    ] = None,
     resume: Annotated[
         Resume | None,
         typer.Option(
@@ -55,16 +62,16 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Fuse the network's operations first.")] = False,
 ) -> None:
-    """Train a network by incremental temporal training, from your own photographs or a training pack."""
+    """Train a network by incremental temporal training, from photographs, a training pack or a data set."""
     from mtdeblur.errors import UserError
 
-    if pack is not None and photos:
-        raise UserError("give either --pack or --photos, not both")
-    overrides: dict[str, object] = {}
-    if pack is not None:
-        overrides = {"data.pack": pack, "data.photos": ()}
-    elif photos:
-        overrides = {"data.photos": photos, "data.pack": None}
+    sources: dict[str, object] = {"data.pack": pack, "data.photos": photos or (), "data.dataset": dataset}
+    given = sum(map(bool, sources.values()))
+    if given > 1:
+        raise UserError("give one of --pack, --photos and --dataset, not more")
+    overrides = sources if given else {}
+    if cache is not None:
+        overrides["data.cache"] = cache
     try:
         from mtdeblur.training.config import read_config
         from mtdeblur.training.progress import say

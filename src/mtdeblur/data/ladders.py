@@ -15,7 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mtdeblur.data.pack import Entry, Pack, Pixels, decode
+from mtdeblur.data.contents import TrainingData
+from mtdeblur.data.crops import cut, detail, random_corner, to_tensor, turn
+from mtdeblur.data.decoded import Decoded
+from mtdeblur.data.sources import Entry, Pixels, decode
+from mtdeblur.data.stored import Order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.levels import temporal_ladder
@@ -86,10 +90,11 @@ class LadderStream:
     Each of the batch's places has a small pool of exposures, made afresh every `reuse` x `pool` batches;
     every exposure is cropped, flipped and turned `reuse` times before it goes. Exposures that are used more
     than once are a quarter larger than the patch. Batches of real pairs stand in between, evenly spread: they
-    are cropped from the whole pictures, and the pool does not count them.
+    are cropped from the whole pictures, and the pool does not count them. Exposures that are stored with
+    their levels are used as they are, each once an epoch.
 
     Args:
-        pack: where the photographs and frames are; they are kept decoded in memory.
+        pack: what to train on, such as a pack or a data set.
         exposures: how exposures are made.
         levels: input levels to draw from, odd, up to 13.
         patch: height and width of the training patches, in pixels.
@@ -100,14 +105,16 @@ class LadderStream:
         device: where exposures are simulated and batches live.
         rank: which process this is.
         world: how many processes share a batch; must divide it.
+        decoded: where pictures are kept decoded; in memory where it is not given.
 
     Raises:
         ValueError: if the processes cannot share a batch evenly.
+        UserError: if stored exposures have none of the levels.
     """
 
     def __init__(
         self,
-        pack: Pack,
+        pack: TrainingData,
         exposures: Exposures,
         *,
         levels: Sequence[int],
@@ -119,6 +126,7 @@ class LadderStream:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
+        decoded: Decoded | None = None,
     ) -> None:
         if batch % world:
             raise ValueError(f"a batch of {batch} cannot be shared evenly by {world} processes")
@@ -127,15 +135,21 @@ class LadderStream:
         self.device = torch.device(device)
         share = batch // world
         self.places = range(rank * share, (rank + 1) * share)
-        self.photos = _Pictures(pack.photos)
-        self.clips = [_Pictures(clip) for clip in pack.clips]
-        self.pairs = [_Pictures(side) for side in zip(*pack.pairs, strict=True)]  # blurred, sharp
-        alone = not (self.photos or self.clips)
+        self.decoded = decoded or Decoded()
+        self.photos = _Pictures(pack.photos, self.decoded)
+        self.clips = [_Pictures(clip, self.decoded) for clip in pack.clips]
+        self.pairs = [
+            _Pictures(side, self.decoded) for side in zip(*pack.pairs, strict=True)
+        ]  # blurred, sharp
+        self.stored = pack.ladders
+        self.order = Order(self.stored, levels, batch, seed) if self.stored else None
+        alone = not (self.photos or self.clips or self.stored)
         self._share = (1.0 if alone else exposures.pairs) if self.pairs else 0.0
         self.size = patch if reuse == 1 else patch + patch // 4
         self._made = range(1, max(levels) + 1, 2)  # levels of every exposure
         self._round = -1  # which exposures are in the pool: (pool, places, levels, 3, size, size)
-        shape = (pool, len(self.places), len(self._made), 3, self.size, self.size)
+        used = pool if self.photos or self.clips else 0
+        shape = (used, len(self.places), len(self._made), 3, self.size, self.size)
         self._pool = torch.empty(shape, dtype=torch.uint8, device=self.device)
 
     def batch(self, number: int) -> LadderBatch:
@@ -149,6 +163,8 @@ class LadderStream:
         if after > before:
             sharp, blurred = torch.stack([self._pair(number, place) for place in self.places], dim=1)
             return LadderBatch(number, level, blurred, {1: sharp})
+        if self.order is not None:
+            return self._stored(number, number - before)
         return self._ladders(number, number - before, level)
 
     def _ladders(self, number: int, count: int, level: int) -> LadderBatch:
@@ -164,10 +180,30 @@ class LadderStream:
             top, left = rng.integers(self.size - self.patch + 1, size=2)
             exposure = self._pool[order[step % self.pool], index, : len(wanted)]
             crop = exposure[..., top : top + self.patch, left : left + self.patch]
-            crops.append(_turn(crop, rng))
+            crops.append(turn(crop, rng))
         images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
         blurred = record(images[-1], self.exposures.sensor, self._seeds(_Draw.SENSOR, number, self.places))
         return LadderBatch(number, level, blurred, dict(zip(wanted, images, strict=True)))
+
+    def _stored(self, number: int, count: int) -> LadderBatch:
+        """The batch with a number from stored exposures: the one with number `count` in their order."""
+        assert self.order is not None
+        level, chosen = self.order.batch(count)
+        crops: list[Tensor] = []  # each (levels, 3, P, P), of the input last
+        goals: list[int] = []
+        for place in self.places:
+            ladder = self.stored[int(chosen[place])]
+            goals = ladder.goals(level)
+            files = [ladder.path(n) for n in (*goals, level)]
+            pictures = [self.decoded(file) for file in files]
+            if len({picture.shape for picture in pictures}) > 1:
+                raise UserError(f"the levels of {files[-1]} differ in size")
+            rng = self._rng(_Draw.CROP, number, place)
+            corner = random_corner(rng, pictures[0], self.patch)
+            crop = to_tensor(*(cut(picture, corner, self.patch) for picture in pictures))
+            crops.append(turn(crop.to(self.device), rng))
+        images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
+        return LadderBatch(number, level, images[-1], dict(zip(goals, images, strict=False)))
 
     def _pair(self, number: int, place: int) -> Tensor:
         """A crop (2, 3, P, P) in [0, 1] of a pair, sharp and blurred: of two drawn, the more detailed one."""
@@ -177,11 +213,11 @@ class LadderStream:
         if blurred.shape != sharp.shape:
             raise UserError(f"{self.pairs[0].entries[index]} and its sharp picture differ in size")
         corner = max(
-            (_corner(rng, sharp, self.patch) for _ in range(2)),
-            key=lambda corner: _detail(_crop(sharp, corner, self.patch)),
+            (random_corner(rng, sharp, self.patch) for _ in range(2)),
+            key=lambda corner: detail(cut(sharp, corner, self.patch)),
         )
-        crops = [_to_tensor(_crop(picture, corner, self.patch)) for picture in (sharp, blurred)]
-        return _turn(torch.stack(crops).to(self.device), rng).float().div_(255)
+        crop = to_tensor(*(cut(picture, corner, self.patch) for picture in (sharp, blurred)))
+        return turn(crop.to(self.device), rng).float().div_(255)
 
     def _rng(self, purpose: _Draw, *key: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, purpose, *key))
@@ -224,9 +260,9 @@ class LadderStream:
         picture = self.photos[int(rng.integers(len(self.photos)))]
         side = self.size + 2 * margin(self.exposures.motion)
         window = round(side / rng.uniform(*self.exposures.enlarge))
-        crops = [_crop(picture, _corner(rng, picture, window), window) for _ in range(2)]
-        crop = Image.fromarray(max(crops, key=_detail))
-        return _to_tensor(np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC)))
+        crops = [cut(picture, random_corner(rng, picture, window), window) for _ in range(2)]
+        crop = Image.fromarray(max(crops, key=detail))
+        return to_tensor(np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC)))[0]
 
     def _frames(self, turn: int, place: int) -> Tensor:
         """The same crop (13, 3, size, size) of 13 consecutive frames, uint8."""
@@ -236,56 +272,21 @@ class LadderStream:
         frames = [clip[index] for index in range(start, start + FRAMES)]
         if len({frame.shape for frame in frames}) > 1:
             raise UserError(f"the frames of the clip around {clip.entries[start]} differ in size")
-        corner = _corner(rng, frames[0], self.size)
-        return torch.stack([_to_tensor(_crop(frame, corner, self.size)) for frame in frames])
+        corner = random_corner(rng, frames[0], self.size)
+        return to_tensor(*(cut(frame, corner, self.size) for frame in frames))
 
 
 class _Pictures:
-    """Pictures of a pack, each decoded once and kept."""
+    """Pictures by number, decoded."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self.entries = entries
-        self._kept: dict[int, Pixels] = {}
+    def __init__(self, entries: Sequence[Entry], decoded: Decoded) -> None:
+        self.entries, self.decoded = entries, decoded
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Pixels:
-        if index not in self._kept:
-            self._kept[index] = decode(self.entries[index])
-        return self._kept[index]
-
-
-def _corner(rng: np.random.Generator, picture: Pixels, side: int) -> tuple[int, int]:
-    """Top and left of a random crop inside the picture; 0 where the picture is too small for one."""
-    height, width = len(picture), len(picture[0])
-    return int(rng.integers(max(height - side, 0) + 1)), int(rng.integers(max(width - side, 0) + 1))
-
-
-def _crop(picture: Pixels, corner: tuple[int, int], side: int) -> Pixels:
-    """A crop (side, side, 3); a picture that is too small is mirrored on all sides."""
-    top, left = corner
-    crop = picture[top : top + side, left : left + side]
-    gaps = [side - length for length in crop.shape[:2]]
-    if any(gaps):
-        crop = np.pad(crop, [*((gap // 2, gap - gap // 2) for gap in gaps), (0, 0)], mode="symmetric")
-    return crop
-
-
-def _turn(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Images (..., H, H) flipped and turned by quarters at random, all alike."""
-    images = images.flip(-1) if rng.integers(2) else images
-    return torch.rot90(images, int(rng.integers(4)), (-2, -1))
-
-
-def _detail(crop: Pixels) -> float:
-    """Mean difference of neighbouring pixels."""
-    green = crop[::2, ::2, 1].astype(np.int16)
-    return sum(float(np.mean(np.abs(np.diff(green, axis=axis)))) for axis in (0, 1))
-
-
-def _to_tensor(pixels: Pixels) -> Tensor:
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())  # pyright: ignore[reportUnknownMemberType]
+        return self.decoded(self.entries[index])
 
 
 class ValidationSet(NamedTuple):
@@ -301,7 +302,7 @@ class ValidationSet(NamedTuple):
 
 
 def validation_sets(
-    pack: Pack, levels: Sequence[int], *, size: int = 256, limit: int = 12
+    pack: TrainingData, levels: Sequence[int], *, size: int = 256, limit: int = 12
 ) -> Iterator[ValidationSet]:
     """The pack's held-out photographs as simulated exposures, and its held-out pairs.
 
@@ -342,4 +343,4 @@ def validation_sets(
 
 def _load(entry: Entry) -> Tensor:
     """(1, 3, H, W) in [0, 1], float."""
-    return _to_tensor(decode(entry))[None].float().div_(255)
+    return to_tensor(decode(entry)).float().div_(255)

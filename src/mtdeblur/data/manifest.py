@@ -148,6 +148,23 @@ def read_manifest(dataset: Path) -> tuple[list[Row], Record]:
         raise UserError(f"{path} is no manifest of a temporal data set") from error
 
 
+def stored_levels(dataset: Path, split: str) -> Iterator[tuple[int, str]]:
+    """Level and path of every picture of a split, sorted by path, without the whole manifest in memory.
+
+    Raises:
+        UserError: as `read_manifest` does.
+    """
+    pyarrow, parquet = _import_pyarrow()
+    try:
+        with parquet.ParquetFile(dataset / MANIFEST) as file:
+            for rows in file.iter_batches(columns=["split", "level", "path"]):
+                for row in rows.to_pylist():
+                    if row["split"] == split:
+                        yield row["level"], row["path"]
+    except (OSError, KeyError, pyarrow.ArrowException) as error:
+        raise UserError(f"{dataset / MANIFEST} is no manifest of a temporal data set") from error
+
+
 def check_dataset(dataset: Path) -> tuple[int, Iterator[str | None]]:
     """Compare a data set with its manifest.
 

@@ -14,13 +14,14 @@ A folder of the same layout serves as well as the archive, with pictures of any 
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.sources import Entry, clip_at, clip_frames, decode, natural_order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES
@@ -34,18 +35,11 @@ _LOWEST_QUALITY = 60
 _PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
 
 
-class Pack:
+class Pack(TrainingData):
     """A pack opened for reading: pictures by the folder they stand in, each list sorted by name.
 
     Args:
         path: the archive, or a folder of the same layout.
-
-    Attributes:
-        photos: sharp photographs to train on.
-        clips: runs of consecutive frames to train on, at least 13 each.
-        pairs: (blurred, sharp) to train on.
-        valid_photos: photographs held out.
-        valid_pairs: (blurred, sharp) held out.
 
     Raises:
         UserError: if it is neither, holds nothing to train on, or is not whole: a clip is too short, or a
@@ -59,13 +53,11 @@ class Pack:
         except (OSError, zipfile.BadZipFile) as error:
             why = reason(error) if isinstance(error, OSError) else error
             raise UserError(f"{path} is no training pack ({why}); make one with 'mtdeblur pack'") from error
-        self.photos: Sequence[Entry] = _pictures(root / "train" / "photos")
-        self.clips: Sequence[Sequence[Entry]] = [
-            _pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()
-        ]
-        self.valid_photos: Sequence[Entry] = _pictures(root / "valid" / "photos")
-        self.pairs: Sequence[tuple[Entry, Entry]] = _pairs(root, "train")
-        self.valid_pairs: Sequence[tuple[Entry, Entry]] = _pairs(root, "valid")
+        self.photos = _pictures(root / "train" / "photos")
+        self.clips = [_pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()]
+        self.valid_photos = _pictures(root / "valid" / "photos")
+        self.pairs = _pairs(root, "train")
+        self.valid_pairs = _pairs(root, "valid")
         if not (self.photos or self.clips or self.pairs):
             raise UserError(
                 f"{path} holds nothing in train/photos, train/clips or train/pairs; make a pack with "

@@ -130,11 +130,12 @@ def write_pairs(
             yield error
         else:
             yield None
-    write_atomically(folder / "simulation.json", _account(photographs, exposures, how).encode())
+    content = json.dumps(account(photographs, exposures, how), indent=1) + "\n"
+    write_atomically(folder / "simulation.json", content.encode())
 
 
 def simulate_pair(photograph: Pixels, name: str, how: Simulation) -> tuple[Pixels, Pixels]:
-    """One blurred picture and its sharp mid-frame.
+    """One blurred picture and its goal, mostly the sharp mid-frame.
 
     Args:
         photograph: (H, W, 3), uint8 or uint16.
@@ -142,12 +143,44 @@ def simulate_pair(photograph: Pixels, name: str, how: Simulation) -> tuple[Pixel
         how: settings.
 
     Returns:
-        Blurred and sharp, (H', W', 3) uint8 each: the photograph without the margin that only the moving
+        Blurred picture and goal, (H', W', 3) uint8 each: the photograph without the margin that only the moving
         camera sees.
 
     Raises:
         UserError: if too little would be left of the photograph.
     """
+    seed = _seed(name, how)
+    ladder = _simulate(photograph, name, (how.goal, how.level), how)
+    return _to_pixels(record(ladder[how.level], how.sensor, [seed])), _to_pixels(ladder[how.goal])
+
+
+def simulate_levels(
+    photograph: Pixels, name: str, levels: Sequence[int], how: Simulation
+) -> dict[int, Pixels]:
+    """Temporal levels of one exposure, as they are averaged: without noise and compression.
+
+    Args:
+        photograph: (H, W, 3), uint8 or uint16.
+        name: of the exposure; with the seed it decides everything random.
+        levels: odd, 1 to 13.
+        how: settings; level and sensor do not matter.
+
+    Returns:
+        Level to picture (H', W', 3), uint8.
+
+    Raises:
+        UserError: if too little would be left of the photograph.
+    """
+    ladder = _simulate(photograph, name, levels, how)
+    return {level: _to_pixels(image) for level, image in ladder.items()}
+
+
+def _seed(name: str, how: Simulation) -> int:
+    return int(np.random.SeedSequence((how.seed, zlib.crc32(name.encode()))).generate_state(1)[0])
+
+
+def _simulate(photograph: Pixels, name: str, levels: Sequence[int], how: Simulation) -> dict[int, Tensor]:
+    """Level to image (1, 3, H', W') in [0, 1]."""
     unit = photograph.astype(np.float32) / np.iinfo(photograph.dtype).max
     stored = _at_most(torch.as_tensor(unit).movedim(-1, 0)[None], how.longest)
     height, width = stored.shape[-2:]
@@ -161,13 +194,9 @@ def simulate_pair(photograph: Pixels, name: str, how: Simulation) -> tuple[Pixel
     above, left = (side - height) // 2, (side - width) // 2
     widths = [(0, 0), (0, 0), (above, side - height - above), (left, side - width - left)]
     square = torch.as_tensor(np.pad(stored.numpy(), widths, mode="symmetric"))
-    seed = int(np.random.SeedSequence((how.seed, zlib.crc32(name.encode()))).generate_state(1)[0])
-    ladder = simulate_ladder(square, side - 2 * edge, (how.goal, how.level), how.motion, how.crf, [seed])
-    height, width = height - 2 * edge, width - 2 * edge
-    sharp, blurred = (
-        ladder[n][..., above : above + height, left : left + width] for n in (how.goal, how.level)
-    )
-    return _to_pixels(record(blurred, how.sensor, [seed])), _to_pixels(sharp)
+    ladder = simulate_ladder(square, side - 2 * edge, levels, how.motion, how.crf, [_seed(name, how)])
+    rows, columns = slice(above, above + height - 2 * edge), slice(left, left + width - 2 * edge)
+    return {level: image[..., rows, columns] for level, image in ladder.items()}
 
 
 def _at_most(image: Tensor, longest: int) -> Tensor:
@@ -184,9 +213,10 @@ def _to_pixels(image: Tensor) -> Pixels:
     return image[0].mul(255).round().byte().movedim(0, -1).contiguous().numpy()
 
 
-def _account(photographs: Sequence[Photograph], exposures: int, how: Simulation) -> str:
+def account(photographs: Sequence[Photograph], exposures: int, how: Simulation) -> dict[str, Any]:
+    """How pictures were made, of JSON's types."""
     names = [photograph.name for photograph in photographs]
-    content = {
+    return {
         "version": mtdeblur.__version__,
         "photographs": {name: PUBLIC_DOMAIN.get(name, "your own") for name in names},
         "exposures": exposures,
@@ -198,4 +228,3 @@ def _account(photographs: Sequence[Photograph], exposures: int, how: Simulation)
         "motion": asdict(how.motion),
         "sensor": asdict(how.sensor),
     }
-    return json.dumps(content, indent=1) + "\n"

@@ -151,8 +151,6 @@ def _provenance(
             sorted({f"{one['devices']} x {one['device']}, commit {one['commit']}" for one in training})
         ),
         "measured with": "; ".join(sorted(accounts)),
-            sorted({one for row in subjects.values() for subject in row for one in subject.accounts})
-        ),
         "run time": f"one {timing.width}x{timing.height} picture, after warm-up, median of {timing.repeats}",
         "PSNR": PSNR_CONVENTION,
         "SSIM": SSIM_CONVENTIONS[ssim],

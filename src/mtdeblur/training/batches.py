@@ -8,8 +8,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from mtdeblur.data.contents import TrainingData
+from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import LadderBatch, LadderStream
-from mtdeblur.data.pack import Pack
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 
 
@@ -21,7 +22,7 @@ class RunData(pl.LightningDataModule):
         module: whose run it is.
     """
 
-    def __init__(self, pack: Pack, module: IncrementalTemporalTraining) -> None:
+    def __init__(self, pack: TrainingData, module: IncrementalTemporalTraining) -> None:
         super().__init__()
         self.pack, self.module = pack, module
 
@@ -41,6 +42,7 @@ class RunData(pl.LightningDataModule):
             device=self.module.device,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
+            decoded=Decoded(data.cache),
         )
         return Batches(stream, self.module, config.optimiser.batches)
 

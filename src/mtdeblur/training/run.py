@@ -2,6 +2,7 @@
 
 import importlib
 import signal
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,11 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import nn
 
+from mtdeblur.data.contents import TrainingData
+from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import validation_sets
 from mtdeblur.data.pack import Pack, build_pack
+from mtdeblur.data.stored import Dataset
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
@@ -104,12 +108,12 @@ def train(
     network = build_network(config)
     if not begun:
         _say_what_is_missing(config, network)
-    pack = Pack(config.data.pack or _pack_photos(config, folder, begun))
+    data = _open_data(config, folder, begun)
     if is_first_process():
         write_atomically(folder / CONFIG, write_config(config).encode())
     if compiled:
         network.compile()  # pyright: ignore[reportUnknownMemberType]
-    sets = list(validation_sets(pack, config.approach.levels, limit=config.validation.photos))
+    sets = list(validation_sets(data, config.approach.levels, limit=config.validation.photos))
     module = IncrementalTemporalTraining(network, config, sets)
     if rebuild and not begun:
         _take_up(module)
@@ -140,7 +144,7 @@ def train(
         )
         found = checkpoint if begun else None
         try:
-            trainer.fit(module, datamodule=RunData(pack, module), ckpt_path=found, weights_only=True)
+            trainer.fit(module, datamodule=RunData(data, module), ckpt_path=found, weights_only=True)
         except SystemExit as error:  # what Lightning makes of a second Ctrl-C
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
@@ -207,6 +211,21 @@ def _check_unchanged(config: TrainingConfig, folder: Path) -> None:
             f"{key} differs from {folder / CONFIG}, with which the run began; put it back, or name another "
             f"folder"
         )
+
+
+def _open_data(config: TrainingConfig, folder: Path, begun: bool) -> TrainingData:
+    """What is trained on; decoded into the cache if there is one."""
+    if config.data.dataset is not None:
+        data = Dataset(config.data.dataset, config.validation.photos)
+    else:
+        data = Pack(config.data.pack or _pack_photos(config, folder, begun))
+    if is_first_process():
+        said = 0.0
+        for missing in Decoded(config.data.cache).store(data):
+            if time.monotonic() - said > Progress.INTERVAL:
+                say(f"decoding into {config.data.cache}: {missing} pictures are left")
+                said = time.monotonic()
+    return data
 
 
 def _pack_photos(config: TrainingConfig, folder: Path, begun: bool) -> Path:

@@ -1,0 +1,235 @@
+"""Pairs and ladders of data sets on disk, found by the layouts of `LAYOUTS`. Nothing is decoded here."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from mtdeblur.data.layouts import LAYOUTS, Layout, Sides
+from mtdeblur.data.manifest import stored_levels
+from mtdeblur.errors import UserError
+from mtdeblur.media.pictures import SUFFIXES
+
+
+class Pair(NamedTuple):
+    """A blurred picture and its ground truth; the name is `STEM`, or `SEQUENCE/STEM`."""
+
+    name: str
+    blur: Path
+    sharp: Path
+
+
+def find_pairs(
+    folder: Path, layout: str | None = None, split: str = "test", *, optional: bool = False
+) -> list[Pair]:
+    """The pairs of a data set, sorted by name.
+
+    Pictures of a pair have the same stem; suffixes may differ. Hidden files, and those without a picture's
+    suffix, are passed over. What is in the test split is never in the training split.
+
+    Args:
+        folder: the data set.
+        layout: a name of `LAYOUTS`, in any case; None recognises it.
+        split: `train`, `valid` or `test`.
+        optional: give an empty list where there are no such pairs.
+
+    Raises:
+        UserError: if the folder does not fit the layout, a picture has no partner, or two share a stem.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    names = list(LAYOUTS) if layout is None else [_layout_name(layout)]
+    for name in names:
+        if pairs := _pairs_of(folder, LAYOUTS[name], split):
+            return pairs
+    if optional:
+        return []
+    if layout is not None:
+        expected = LAYOUTS[names[0]].expected(split) or f"nothing: the data set has no {split} pictures"
+        raise UserError(f"{folder} does not have the layout of {names[0]} ({split}): expected {expected}")
+    raise UserError(
+        f"{folder} holds no pairs: expected blur/NAME.png with sharp/NAME.png in it (or .jpg, .tif, .webp), "
+        f"or such pairs of folders in SEQUENCE/ or {split}/SEQUENCE/, or the layout of one of "
+        f"{', '.join(list(LAYOUTS)[:-1])} (name it, to see what it wants)"
+    )
+
+
+def spread(pairs: list[Pair], maximum: int) -> list[Pair]:
+    """No more than so many pairs, spread evenly."""
+    if len(pairs) <= maximum:
+        return pairs
+    return [pairs[index * len(pairs) // maximum] for index in range(maximum)]
+
+
+def gopro_level(sequence: str) -> int | None:
+    """Temporal level of a GoPro sequence's blurred pictures, from its name: 11 for `GOPR0384_11_00`.
+
+    Returns:
+        None where the name is none of GoPro's, or the count of averaged frames is even.
+    """
+    match = re.fullmatch(r"GOPR\d{4}_(\d\d)_\d\d", sequence)
+    level = int(match[1]) if match else 0
+    return level if level % 2 else None
+
+
+class Ladder(NamedTuple):
+    """The pictures of one exposure: the same file in the folder of every level that is stored.
+
+    Attributes:
+        file: name of the file.
+        folders: level to folder, levels increasing from TL1, the sharp mid-frame; the exposures of a sequence
+            share this mapping.
+    """
+
+    file: str
+    folders: Mapping[int, Path]
+
+    def path(self, level: int) -> Path:
+        """The picture of a stored level."""
+        return self.folders[level] / self.file
+
+    def goals(self, level: int) -> list[int]:
+        """Levels from TL1 to that of the input if all are stored, as all goals are then; TL1 alone if not."""
+        below = list(range(1, level + 1, 2))
+        return below if all(n in self.folders for n in below) else [1]
+
+
+def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
+    """The exposures behind pairs, where levels are stored: in `TL3/`, `TL5/` ... beside `blur/` and `sharp/`.
+
+    TL1 is the picture in `sharp/`. Without any `TLn/` a sequence may be GoPro's own: the one level in `blur/`
+    stands in its name. The pictures of an exposure have the same file name.
+
+    Args:
+        pairs: of a data set.
+
+    Returns:
+        The ladders, and the pairs for which no level is stored, both in the order of the pairs.
+    """
+    ladders: list[Ladder] = []
+    others: list[Pair] = []
+    levels_of: dict[Path, list[tuple[int, Path, frozenset[str]]]] = {}
+    shared: dict[tuple[Path, ...], Mapping[int, Path]] = {}
+    for pair in pairs:
+        blur, file = pair.blur.parent, pair.blur.name
+        if blur not in levels_of:
+            levels_of[blur] = list(_levels_beside(blur))
+        stored = {level: home for level, home, files in levels_of[blur] if file in files}
+        if stored and file == pair.sharp.name:
+            folders = {1: pair.sharp.parent, **stored}
+            ladders.append(Ladder(file, shared.setdefault(tuple(folders.values()), folders)))
+        else:
+            others.append(pair)
+    return ladders, others
+
+
+def manifest_ladders(folder: Path, split: str = "train") -> list[Ladder]:
+    """The exposures of a temporal data set that has a manifest, which says what level every picture is.
+
+    Args:
+        folder: the data set.
+        split: `train`, `valid` or `test`.
+
+    Raises:
+        UserError: if the manifest cannot be read.
+    """
+    stored: dict[tuple[str, str], dict[int, str]] = {}
+    for level, path in stored_levels(folder, split):
+        home, side, file = path.rsplit("/", 2)
+        stored.setdefault((home, file), {})[level] = sys.intern(side)
+    shared: dict[tuple[str, tuple[tuple[int, str], ...]], Mapping[int, Path]] = {}
+    ladders: list[Ladder] = []
+    for (home, file), sides in sorted(stored.items()):
+        levels = tuple(sorted(sides.items()))
+        if (home, levels) not in shared:
+            shared[home, levels] = {level: folder / home / side for level, side in levels}
+        ladders.append(Ladder(file, shared[home, levels]))
+    return ladders
+
+
+def _levels_beside(blur: Path) -> Iterator[tuple[int, Path, frozenset[str]]]:
+    """Levels above TL1 of a sequence, increasing: each with its folder and the names of its files."""
+    numbers = {int(home.name[2:]): home for home in blur.parent.glob("TL*") if home.name[2:].isdigit()}
+    numbers.pop(1, None)
+    if not numbers and blur.name == "blur" and (level := gopro_level(blur.parent.name)):
+        numbers[level] = blur
+    for level in sorted(numbers):
+        yield level, numbers[level], frozenset(file.name for file in numbers[level].iterdir())
+
+
+def _layout_name(name: str) -> str:
+    aliases = {known.lower(): known for known in LAYOUTS} | {"t-gopro": "GoPro", "dvd": "Su"}
+    if name.lower() not in aliases:
+        raise UserError(f"there is no layout {name!r}; there are T-GoPro, DVD, {', '.join(LAYOUTS)}")
+    return aliases[name.lower()]
+
+
+def _pairs_of(folder: Path, layout: Layout, split: str) -> list[Pair]:
+    """The pairs that lie where the layout says, sorted; none if it does not fit."""
+    pairs = [pair for sides in layout.sides.get(split, ()) for pair in _match(folder, sides)]
+    if split in layout.lists:
+        pairs += _listed(folder, layout.lists[split])
+    if split in layout.sequences:
+        pairs = [pair for pair in pairs if pair.name.split("/")[0] in layout.sequences[split]]
+    if split == "train" and pairs:
+        held_out = {pair.blur for pair in _pairs_of(folder, layout, "test")}
+        pairs = [pair for pair in pairs if pair.blur not in held_out]
+    return sorted(pairs)
+
+
+def _match(folder: Path, sides: Sides) -> Iterator[Pair]:
+    blurred = _by_stem(folder, sides.blur)
+    sharp = _by_stem(folder, sides.sharp) if blurred else {}
+    if not sharp:
+        return
+    partners: set[str] = set()
+    for file, words in blurred.values():
+        partner = sides.sharp.format(**words)
+        if partner not in sharp:
+            raise UserError(f"{file} has no partner: expected {folder / partner} with any picture suffix")
+        partners.add(partner)
+        yield Pair("/".join(words.values()), file, sharp[partner][0])
+    if alone := sorted(() if sides.shared else sharp.keys() - partners):
+        file, words = sharp[alone[0]]
+        partner = folder / sides.blur.format(**words)
+        raise UserError(f"{file} has no partner: expected {partner} with any picture suffix")
+
+
+def _by_stem(folder: Path, side: str) -> dict[str, tuple[Path, dict[str, str]]]:
+    """Path below the folder without suffix, to the file and what stands for each of the side's words."""
+    pattern = re.compile("".join(_as_pattern(part) for part in re.split(r"({\w+})", side)))
+    found: dict[str, tuple[Path, dict[str, str]]] = {}
+    for file in sorted(folder.glob(re.sub(r"{\w+}", "*", side) + ".*")):
+        stem = file.relative_to(folder).with_suffix("").as_posix()
+        match = pattern.fullmatch(stem)
+        if match is None or file.suffix.lower() not in SUFFIXES:
+            continue
+        if stem in found:
+            raise UserError(f"{found[stem][0]} and {file} share a stem, so their partner is not clear")
+        found[stem] = file, match.groupdict()
+    return found
+
+
+def _as_pattern(part: str) -> str:
+    """Words match parts of names that are not hidden; a sequence is never called like a split."""
+    if not part.startswith("{"):
+        return re.escape(part)
+    no_split = r"(?!(?:train|valid|val|test)/)" if part == "{sequence}" else ""
+    return rf"{no_split}(?P<{part[1:-1]}>[^/.][^/]*)"
+
+
+def _listed(folder: Path, name: str) -> Iterator[Pair]:
+    """The pairs of a list that comes with a data set, with paths relative to it."""
+    try:
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list of pairs {folder / name}: {error}") from error
+    for line in filter(str.strip, lines):
+        sharp, blurred, *_ = [*line.split(), ""]
+        for path in (sharp, blurred):
+            if not (folder / path).is_file():
+                raise UserError(f"{folder / name} lists {path!r}, but there is no such picture in {folder}")
+        yield Pair(Path(blurred).with_suffix("").as_posix(), folder / blurred, folder / sharp)
