@@ -86,7 +86,8 @@ def _draw_spectrum(figure: Any, report: Report, subjects: Subjects, material: Ma
 def _draw_iterations(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
     """Fig. 6: PSNR and SSIM after each iteration, a curve a level; dotted, what MS comes to in the end."""
     figure.set_size_inches(10, 4)
-    for axes, metric in zip(figure.subplots(1, 2), ("PSNR", "SSIM"), strict=True):
+    left, right = figure.subplots(1, 2)
+    for axes, metric in ((left, "PSNR"), (right, "SSIM")):
         for result in report.results:
             (name,) = report.experiment.sets_of(result.row)
             measure = result.psnr if metric == "PSNR" else result.ssim
@@ -102,7 +103,7 @@ def _draw_iterations(figure: Any, report: Report, subjects: Subjects, material: 
                 steps, np.subtract(means, spread), np.add(means, spread), color=colour, alpha=0.2
             )
         axes.set(xlabel="iteration", ylabel="PSNR (dB)" if metric == "PSNR" else "SSIM")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=7)
 
 
 def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:

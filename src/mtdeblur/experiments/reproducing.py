@@ -5,17 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mtdeblur
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import PSNR_CONVENTION, SSIM_CONVENTIONS
-from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.experiments.catalogue import Budget, Row, base, experiment, training_config
 from mtdeblur.experiments.drawing import draw
 from mtdeblur.experiments.material import Material, prepare
 from mtdeblur.experiments.measuring import Subject, count_parameters
 from mtdeblur.experiments.runs import as_run, carry_out_all
 from mtdeblur.experiments.tabulating import Report, Result, as_csv, as_markdown
-from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import check_writable, write_atomically
 from mtdeblur.training.progress import say
 
@@ -133,14 +130,14 @@ def _provenance(
 ) -> dict[str, str]:
     """Where the figures come from, for the reader."""
     runs = [subject.run for row in subjects.values() for subject in row]
-    accounts = [run.account() for run in runs]
+    training = [run.account() for run in runs]
+    accounts = {account for row in subjects.values() for subject in row for account in subject.accounts}
     budget = base().budgets[request.budget]
     timing = budget.run_time
     sets = "; ".join(
         f"{name}: {sum(len(part.pairs) for part in parts)} pairs, {material.stamps[name] or 'real'}"
         for name, parts in material.sets.items()
     )
-    chosen = choose_device("cuda" if request.device == "gpu" else request.device)
     return {
         "budget": f"{request.budget}, which changes {json.dumps([budget.training, budget.networks])}",
         "trained on": material.training,
@@ -151,10 +148,9 @@ def _provenance(
         ),
         "runs of a row": f"{request.seeds}, seeds from 0; ± is the standard deviation over them",
         "trained with": "; ".join(
-            sorted({f"{one['devices']} x {one['device']}, commit {one['commit']}" for one in accounts})
+            sorted({f"{one['devices']} x {one['device']}, commit {one['commit']}" for one in training})
         ),
-        "measured with": f"{device_name(chosen)}, float32, mtdeblur {mtdeblur.__version__}, "
-        f"commit {commit() or 'unknown'}",
+        "measured with": "; ".join(sorted(accounts)),
         "run time": f"one {timing.width}x{timing.height} picture, after warm-up, median of {timing.repeats}",
         "PSNR": PSNR_CONVENTION,
         "SSIM": SSIM_CONVENTIONS[ssim],
