@@ -10,6 +10,7 @@ from pydantic import Field
 
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import Section, TrainingConfig, parse_config
+from mtdeblur.training.cost import batch_cost
 
 Settings = dict[str, Any]
 Count = Annotated[int, Field(ge=1)]
@@ -52,6 +53,10 @@ class Experiment(Section):
     """Mark the best three."""
     rows: tuple[Row, ...]
     footnotes: dict[str, str] = Field({})
+    equal_cost: bool = False
+    """Every row gets as many batches as cost the first row's multiply-accumulates."""
+    budgets: dict[str, dict[str, Any]] = Field({})
+    """What differs from the shared budgets, by name."""
 
     def sets_of(self, row: Row) -> tuple[str, ...]:
         """The test sets that a row is measured on."""
@@ -134,6 +139,18 @@ def experiment(name: str) -> Experiment:
     return _checked(Experiment, values)
 
 
+def budget(asked: Experiment, name: str) -> Budget:
+    """What is spent on a table or figure at the budget of that name.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    shared = base().budgets
+    if name not in shared:
+        raise UserError(f"--budget is one of {', '.join(shared)}, not {name!r}")
+    return _checked(Budget, merge(shared[name].model_dump(), asked.budgets.get(name, {})))
+
+
 def _whole(row: Settings, shared: Settings) -> Settings:
     """A row with the settings that it shares with its table, or with the row that it uses."""
     if "use" not in row:
@@ -160,10 +177,17 @@ def training_config(row: Row, budget: Budget, data: Settings, seed: int) -> Trai
     """
     settings = merge(merge(row.training, budget.training), {"seed": seed, "data": data})
     name = settings["network"]["name"]
-    small = {"network": {"options": budget.networks.get(name, {})}}
+    options = budget.networks.get(name, {}) | settings["network"].get("options", {})
     batches = row.longer * settings["optimiser"]["batches"]
-    settings = merge(settings, small | {"optimiser": {"batches": batches}})
+    settings = merge(settings, {"network": {"options": options}, "optimiser": {"batches": batches}})
     return parse_config(settings, f"row {row.name}")
+
+
+def at_equal_cost(config: TrainingConfig, first: TrainingConfig) -> TrainingConfig:
+    """The same training with as many batches as cost what the first one's cost, see `training.cost`."""
+    batches = first.optimiser.batches * batch_cost(first) / batch_cost(config)
+    optimiser = config.optimiser.model_copy(update={"batches": max(1, round(batches))})
+    return config.model_copy(update={"optimiser": optimiser})
 
 
 def merge(one: Settings, other: Settings) -> Settings:

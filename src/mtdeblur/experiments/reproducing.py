@@ -5,9 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import PSNR_CONVENTION, SSIM_CONVENTIONS
-from mtdeblur.experiments.catalogue import Budget, Row, base, experiment, training_config
+from mtdeblur.experiments.catalogue import (
+    Budget,
+    Experiment,
+    Row,
+    at_equal_cost,
+    base,
+    budget,
+    experiment,
+    training_config,
+)
 from mtdeblur.experiments.drawing import draw
 from mtdeblur.experiments.material import Material, prepare
 from mtdeblur.experiments.measuring import Subject, count_parameters
@@ -53,18 +61,18 @@ def reproduce(request: Request) -> list[Path]:
         InterruptionError: if somebody interrupts; the same command goes on.
     """
     asked, shared = experiment(request.target), base()
-    if request.budget not in shared.budgets:
-        raise UserError(f"--budget is one of {', '.join(shared.budgets)}, not {request.budget!r}")
-    budget = shared.budgets[request.budget]
+    spent = budget(asked, request.budget)
     result = request.output / request.budget / request.target
     check_writable(result.with_suffix(".md"))
     names = dict.fromkeys(name for row in asked.rows for name in asked.sets_of(row))
     stand_ins = {name: shared.test_sets[name] for name in names}
     say("making the training pack and the test sets, unless they are there")
-    material = prepare(request.data, stand_ins, budget.test, request.output / "data")
+    material = prepare(request.data, stand_ins, spent.test, request.output / "data")
     if standing := [stand_ins[name].title for name, stamp in material.stamps.items() if stamp]:
         say(f"the real test sets are not given: stand-ins serve for {', '.join(standing)}; see --data")
-    subjects = {row.name: _subjects(row, request, budget, material) for row in asked.rows if not row.reported}
+    subjects = {
+        row.name: _subjects(row, asked, request, spent, material) for row in asked.rows if not row.reported
+    }
     runs = [subject.run for row in subjects.values() for subject in row]
     carry_out_all(runs, device=request.device, devices=request.devices, parallel=request.parallel)
 
@@ -73,7 +81,7 @@ def reproduce(request: Request) -> list[Path]:
         if not row.reported:
             say(f"measuring {row.name}")
         names = asked.sets_of(row)
-        results.append(_measure(row, subjects.get(row.name, []), names, asked.ssim, budget, material))
+        results.append(_measure(row, subjects.get(row.name, []), names, asked.ssim, spent, material))
     report = Report(
         experiment=asked,
         results=tuple(results),
@@ -82,7 +90,7 @@ def reproduce(request: Request) -> list[Path]:
             name: ", ".join(filter(None, (request.budget, stamp))) for name, stamp in material.stamps.items()
         },
         stamp=request.budget,
-        provenance=_provenance(request, asked.ssim, material, subjects),
+        provenance=_provenance(request, asked, spent, material, subjects),
         picture="" if asked.kind == "table" else f"{request.target}.png",
     )
     files = {".md": as_markdown(report).encode(), ".csv": as_csv(report).encode()}
@@ -93,12 +101,17 @@ def reproduce(request: Request) -> list[Path]:
     return [result.with_suffix(suffix) for suffix in files]
 
 
-def _subjects(row: Row, request: Request, budget: Budget, material: Material) -> list[Subject]:
+def _subjects(
+    row: Row, asked: Experiment, request: Request, spent: Budget, material: Material
+) -> list[Subject]:
     """The row's runs, one a seed."""
     device = "cuda" if request.device == "gpu" else request.device
     runs: list[Subject] = []
     for seed in range(request.seeds):
-        config = training_config(row, budget, {"pack": str(material.pack)}, seed)
+        data = {"pack": str(material.pack)}
+        config = training_config(row, spent, data, seed)
+        if asked.equal_cost:
+            config = at_equal_cost(config, training_config(asked.rows[0], spent, data, seed))
         run = as_run(f"{row.name}, seed {seed}", config, material.key, request.output / "runs")
         runs.append(Subject(run, row.iterations, device))
     return runs
@@ -109,7 +122,7 @@ def _measure(
     subjects: Sequence[Subject],
     names: Sequence[str],
     ssim: str,
-    budget: Budget,
+    spent: Budget,
     material: Material,
 ) -> Result:
     if not subjects:
@@ -121,25 +134,28 @@ def _measure(
         measured,
         ssim,
         parameters=(count_parameters(subjects[0].run.config), count_parameters(full)),
-        run_time=subjects[0].run_time(budget.run_time),
+        run_time=subjects[0].run_time(spent.run_time),
     )
 
 
 def _provenance(
-    request: Request, ssim: str, material: Material, subjects: Mapping[str, Sequence[Subject]]
+    request: Request,
+    asked: Experiment,
+    spent: Budget,
+    material: Material,
+    subjects: Mapping[str, Sequence[Subject]],
 ) -> dict[str, str]:
     """Where the figures come from, for the reader."""
     runs = [subject.run for row in subjects.values() for subject in row]
     training = [run.account() for run in runs]
     accounts = {account for row in subjects.values() for subject in row for account in subject.accounts}
-    budget = base().budgets[request.budget]
-    timing = budget.run_time
+    timing = spent.run_time
     sets = "; ".join(
         f"{name}: {sum(len(part.pairs) for part in parts)} pairs, {material.stamps[name] or 'real'}"
         for name, parts in material.sets.items()
     )
     return {
-        "budget": f"{request.budget}, which changes {json.dumps([budget.training, budget.networks])}",
+        "budget": f"{request.budget}, which changes {json.dumps([spent.training, spent.networks])}",
         "trained on": material.training,
         "test sets": sets,
         "runs": "; ".join(
@@ -153,6 +169,6 @@ def _provenance(
         "measured with": "; ".join(sorted(accounts)),
         "run time": f"one {timing.width}x{timing.height} picture, after warm-up, median of {timing.repeats}",
         "PSNR": PSNR_CONVENTION,
-        "SSIM": SSIM_CONVENTIONS[ssim],
+        "SSIM": SSIM_CONVENTIONS[asked.ssim],
         "assumed, because the paper does not say": "; ".join(base().assumed),
     }
