@@ -27,10 +27,11 @@ def test_every_scale_has_convolutions_of_its_own_and_shares_the_modules():
     image = torch.rand(1, 3, 8, 8)
     outputs = [member(image, image)[0] for member in model.members]
     assert len(outputs) == 3
-    torch.nn.init.zeros_(model.scales[1].tail.weight)
+    for parameter in model.scales[1].tail.parameters():
+        torch.nn.init.zeros_(parameter)
     changed = [member(image, image)[0] for member in model.members]
     assert [torch.equal(*pair) for pair in zip(outputs, changed, strict=True)] == [True, False, True]
-    assert torch.equal(changed[1], image)  # biases start at zero: the residual is zero
+    assert torch.equal(changed[1], image)  # the residual is zero
     torch.nn.init.zeros_(model.encoder3.units[0].conv2.weight)
     last = [member(image, image)[0] for member in model.members]
     assert [torch.equal(*pair) for pair in zip(changed, last, strict=True)] == [False, True, False]
@@ -72,3 +73,11 @@ def test_at_the_first_iteration_the_encoder_s_own_map_stands_in_for_the_recurren
 def test_a_network_of_no_scale_is_refused():
     with pytest.raises(ValueError, match="scales is at least 1, not 0"):
         create_network("pss_nsc", scales=0)
+
+
+@torch.no_grad()
+def test_fresh_weights_keep_the_estimate_in_the_range_of_pictures():
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 32, 32)
+    for member in create_network("pss_nsc").members:
+        assert (member(image, image)[0] - image).abs().max() < 2

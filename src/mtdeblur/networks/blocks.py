@@ -66,12 +66,3 @@ def colours_apart(*images: Tensor) -> Tensor:
 def colours_together(x: Tensor) -> Tensor:
     """(3 B, c, H, W) to (B, 3 c, H, W), the reverse of `colours_apart` for one image or map."""
     return x.reshape(x.shape[0] // 3, -1, *x.shape[2:])
-
-
-def xavier_uniform(network: nn.Module) -> None:
-    """Initialise every convolution as TensorFlow-slim does: weights Xavier uniform, biases zero."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.xavier_uniform_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

@@ -13,7 +13,6 @@ from mtdeblur.networks.blocks import (
     colours_together,
     doubling,
     residual_blocks,
-    xavier_uniform,
 )
 from mtdeblur.networks.contract import (
     Contract,
@@ -85,7 +84,9 @@ class PSSNSC(nn.Module):
     the last iteration's, and adds a residual to the blurred image. As a network of its own it is the finest
     scale; `members` are all of them, coarse to fine, sharing the nonlinear modules.
 
-    Like `mtdeblur.networks.scale_recurrent` it needs multiples of 4 at any one scale.
+    Like `mtdeblur.networks.scale_recurrent` it needs multiples of 4 at any one scale. Its fresh weights are
+    PyTorch's: the authors' are not known, and the scale-recurrent network's, Xavier's, let the 48 residual
+    blocks that a scale passes through grow its output beyond all bounds.
     """
 
     def __init__(self, config: PSSNSCConfig | None = None) -> None:
@@ -98,7 +99,6 @@ class PSSNSC(nn.Module):
         self.encoder3, self.decoder3 = SharedModule(4 * c), SharedModule(4 * c)
         self.fuse1 = nn.Conv2d(4 * c, 2 * c, 1) if self.config.recurrent else None
         self.fuse2 = nn.Conv2d(8 * c, 4 * c, 1) if self.config.recurrent else None
-        xavier_uniform(self)
 
     @property
     def contract(self) -> Contract:

@@ -13,7 +13,6 @@ from mtdeblur.networks.blocks import (
     colours_together,
     doubling,
     residual_blocks,
-    xavier_uniform,
 )
 from mtdeblur.networks.contract import Contract, State, check_inputs, coarse_to_fine, pad_to_multiple
 
@@ -88,7 +87,7 @@ class ScaleRecurrent(nn.Module):
         self.up1 = doubling(2 * c, c)
         self.decoder1 = residual_blocks(c, KERNEL, BLOCKS)
         self.tail = nn.Conv2d(c, colours, KERNEL, padding=KERNEL // 2)
-        xavier_uniform(self)
+        _xavier_uniform(self)
         if self.lstm is not None:
             nn.init.trunc_normal_(self.lstm.gates.weight, std=1e-3)
 
@@ -144,3 +143,12 @@ class ScaleRecurrent(nn.Module):
         after = lstm(x, before)
         kept = (colours_together(part) if self.config.grey else part for part in after)
         return after.hidden, LSTMState(*kept)
+
+
+def _xavier_uniform(network: nn.Module) -> None:
+    """Initialise every convolution as TensorFlow-slim does: weights Xavier uniform, biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
