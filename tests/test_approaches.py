@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtdeblur.approaches import MAXIMUM_ITERATIONS, Goal, Plan, at_level_one, multi_temporal, one_stage
+from mtdeblur.approaches import (
+    MAXIMUM_ITERATIONS,
+    Goal,
+    Plan,
+    across_scales,
+    at_level_one,
+    multi_scale,
+    multi_temporal,
+    one_stage,
+    separate,
+    stacked,
+)
 
 levels = st.integers(1, 20).map(lambda half: 2 * half + 1)
 steps = st.integers(1, 6).map(lambda half: 2 * half)
@@ -92,6 +103,29 @@ def test_impossible_plans_are_refused(options: dict[str, int]) -> None:
 def test_one_stage_needs_an_iteration() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         one_stage(7, 0)
+
+
+def test_the_other_approaches_of_figure_1() -> None:
+    assert stacked(13) == (Goal(1, 1, 0), Goal(1, 1, 1), Goal(1, 1, 2))
+    assert multi_scale(7) == (Goal(1, 4), Goal(1, 2), Goal(1, 1))
+
+
+def test_crossed_with_the_scales_every_level_is_reached_at_each_of_them() -> None:
+    plan = across_scales(multi_temporal(5, extra=0))
+    assert [(goal.level, goal.scale) for goal in plan] == [(3, 4), (3, 2), (3, 1), (1, 4), (1, 2), (1, 1)]
+    assert {goal.network for goal in plan} == {0}
+
+
+def test_without_weight_sharing_every_iteration_has_a_network() -> None:
+    plan = separate(multi_temporal(13))
+    assert [goal.network for goal in plan] == [0, 1, 2, 3, 4, 5, 6]
+    assert tuple(goal._replace(network=0) for goal in plan) == multi_temporal(13)
+
+
+@pytest.mark.parametrize("make", [stacked, multi_scale])
+def test_even_levels_are_refused_by_all(make) -> None:
+    with pytest.raises(ValueError, match="odd number"):
+        make(4)
 
 
 def test_on_a_pair_every_goal_is_the_sharp_image() -> None:

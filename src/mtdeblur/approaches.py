@@ -9,6 +9,9 @@ from typing import NamedTuple
 MAXIMUM_ITERATIONS = 7
 """Iterations of a training plan at most, Section 4.1."""
 
+SCALES = (4, 2, 1)
+"""Scales of the multi-scale approach, coarse to fine."""
+
 
 class Goal(NamedTuple):
     """The image that one iteration should give.
@@ -46,6 +49,42 @@ def one_stage(level: int, iterations: int = 1) -> Plan:
     if iterations < 1:
         raise ValueError(f"a plan needs at least 1 iteration, not {iterations}")
     return (Goal(level=1),) * iterations
+
+
+def stacked(level: int, networks: int = 3) -> Plan:
+    """TL n to TL1 again and again, each time by a network of its own (SV, Fig. 1b).
+
+    Args:
+        level: temporal level of the input, odd.
+        networks: how many; the paper's has three.
+
+    Raises:
+        ValueError: if the level is even or below 1, or there are no networks.
+    """
+    return separate(one_stage(level, networks))
+
+
+def multi_scale(level: int) -> Plan:
+    """TL n to TL1 at 1/4 of full resolution, then at 1/2, then at full resolution (MS, Fig. 1c).
+
+    Args:
+        level: temporal level of the input, odd.
+
+    Raises:
+        ValueError: if the level is even or below 1.
+    """
+    _check_level(level)
+    return tuple(Goal(level=1, scale=scale) for scale in SCALES)
+
+
+def across_scales(plan: Plan) -> Plan:
+    """Every goal of a plan at 1/4, 1/2 and full resolution in turn (MS + MT crosses the two, Table 2 (l))."""
+    return tuple(goal._replace(scale=scale) for goal in plan for scale in SCALES)
+
+
+def separate(plan: Plan) -> Plan:
+    """The same goals, each by a network of its own: no weights are shared over iterations (Section 6)."""
+    return tuple(goal._replace(network=number) for number, goal in enumerate(plan))
 
 
 def multi_temporal(

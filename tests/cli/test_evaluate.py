@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +172,20 @@ def test_mistakes_of_simulate_get_one_line(mtdeblur, tmp_path, arguments, names)
     (line,) = err.splitlines()
     assert line.startswith("mtdeblur: ")
     assert names in line
+
+
+DATA = os.environ.get("MTDEBLUR_DATA")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(DATA is None, reason="MTDEBLUR_DATA names no folder with the DMPHN authors' weights")
+def test_dmphn_with_its_authors_weights_lifts_official_pairs_as_it_should(mtdeblur, tmp_path):
+    data = Path(str(DATA))
+    weights = data / "checkpoints" / "dmphn_1_2_4"
+    pairs = data / "eval" / "gopro_test_official"
+    code, _, _ = mtdeblur("evaluate", pairs, "--weights", weights, "-o", "figures")
+    assert code == 0
+    content = json.loads((tmp_path / "figures/evaluation.json").read_text())
+    blurred, deblurred = content["averages"]
+    assert blurred["psnr"] == pytest.approx(22.70, abs=0.05)
+    assert deblurred["psnr"] == pytest.approx(28.61, abs=0.05)

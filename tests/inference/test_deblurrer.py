@@ -12,9 +12,9 @@ from mtdeblur.inference import deblurrer as module
 from mtdeblur.inference import engines
 from mtdeblur.inference.deblurrer import Deblurrer, load
 from mtdeblur.inference.engines import choose_precision, fast_bfloat16
-from mtdeblur.networks.contract import Contract
+from mtdeblur.networks.contract import Contract, Several
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
-from mtdeblur.networks.unroll import unroll
+from mtdeblur.networks.unroll import Step, unroll
 from mtdeblur.weights.catalogue import find_weights
 from mtdeblur.weights.store import save_network
 
@@ -239,3 +239,38 @@ def test_load_takes_the_iterations_that_the_weights_advise(tmp_path):
     save_network(path, small_network(), iterations=2)
     assert load(path).iterations == 2
     assert load(path, iterations=5).iterations == 5
+
+
+def test_weights_of_other_approaches_bring_their_steps(tmp_path):
+    coarse_to_fine = (Step(4), Step(2), Step(1))
+    path = tmp_path / "multi_scale.safetensors"
+    save_network(path, small_network(), iterations=coarse_to_fine, dtype=torch.float32)
+    image = picture(np.uint8)
+    blurred = torch.from_numpy((image / 255).transpose(2, 0, 1)[None]).float()
+    with torch.no_grad():
+        *_, expected = unroll(small_network(), blurred, coarse_to_fine)
+    deblurrer = load(path, **PLAIN)
+    assert deblurrer.iterations == 3
+    estimates = list(deblurrer.progress(image))
+    assert [estimate.shape for estimate in estimates] == [image.shape] * 3
+    assert np.abs(estimates[-1] - 255 * expected.clamp(0, 1)[0].permute(1, 2, 0).numpy()).max() <= 0.51
+    assert load(path, iterations=3, **PLAIN).iterations == 3
+    with pytest.raises(UserError, match="3 steps"):
+        load(path, iterations=2)
+
+
+def test_a_model_of_several_networks_is_cut_to_fewer_iterations_but_not_lengthened(tmp_path):
+    path = tmp_path / "stacked.safetensors"
+    save_network(path, Several([small_network(), small_network()]), iterations=(Step(1, 0), Step(1, 1)))
+    assert load(path, **PLAIN).iterations == 2
+    assert load(path, iterations=1, **PLAIN).iterations == 1
+    with pytest.raises(UserError, match="2 steps"):
+        load(path, iterations=3)
+
+
+def test_a_multi_scale_model_in_tiles_gives_the_same(tmp_path):
+    steps = (Step(4), Step(2), Step(1))
+    image = picture(np.float32, 90, 70)
+    whole = Deblurrer(small_network(), iterations=steps, **PLAIN)(image)
+    tiled = Deblurrer(small_network(), iterations=steps, device="cpu", precision="float32", tile=24)(image)
+    assert np.abs(whole - tiled).max() < 1e-5

@@ -7,21 +7,45 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.networks.contract import RecurrentMaps
-from mtdeblur.networks.registry import create_network
+from mtdeblur.networks.contract import State, same_state
+from mtdeblur.networks.registry import NETWORKS, create_network
 
 CASES = {
     "mtrnn": ("mtrnn", {"width": 2}),
     "mtrnn, kernel 5": ("mtrnn", {"width": 1, "kernel": 5}),
     "mtnaf": ("mtnaf", {"width": 2}),
     "mtnaf, uneven": ("mtnaf", {"width": 2, "blocks": (1, 0, 2, 3, 1)}),
+    "scale_recurrent": ("scale_recurrent", {"width": 1}),
+    "scale_recurrent, LSTM": ("scale_recurrent", {"width": 1, "recurrent": True}),
+    "pss_nsc": ("pss_nsc", {"width": 1}),
+    "pss_nsc, RFM": ("pss_nsc", {"width": 1, "recurrent": True}),
+    "deepdeblur": ("deepdeblur", {"width": 1}),
+    "deepdeblur, converted": ("deepdeblur", {"width": 1, "scales": 1}),
     "mtnaf, shallow": ("mtnaf", {"width": 2, "blocks": (0, 0, 0, 0, 0)}),
 }
 
 
+GLOBAL = {
+    "deblurgan_v2": ("deblurgan_v2", {"width": 4}),
+    "deblurgan_v2, converted": ("deblurgan_v2", {"width": 4, "converted": True}),
+    "dmphn": ("dmphn", {"width": 1}),
+    "dmphn, converted": ("dmphn", {"width": 1, "converted": True}),
+    "nafnet": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,)}),
+    "nafnet, converted": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,), "converted": True}),
+}
+"""Networks that take in the whole picture at once, and say so."""
+
+
+def test_every_registered_network_is_measured_here():
+    assert {name for name, _ in (CASES | GLOBAL).values()} == set(NETWORKS)
+
+
 @pytest.fixture(params=CASES)
 def network(request) -> nn.Module:
-    name, options = CASES[request.param]
+    return prepared(*CASES[request.param])
+
+
+def prepared(name, options) -> nn.Module:
     network = create_network(name, **options).double().eval()
     for parameter in network.parameters():
         nn.init.uniform_(parameter, 0.1, 0.2)
@@ -41,21 +65,22 @@ def reach(network: nn.Module, mirrored: bool, upright: bool) -> int:
     furthest = 0
     for which, scale in enumerate(scales):
         for first in range(contract.halo, contract.halo + contract.multiple, scale):
-            inputs = clean_inputs(network, contract.multiple, length)
+            inputs, state = clean_inputs(network, contract.multiple, length)
             inputs[which][..., : first // scale + 1] = torch.nan
             last_poisoned = first + scale - 1
             turned = [turn(x, mirrored, upright) for x in inputs]
-            estimate, state = network(*turned[:2], RecurrentMaps(*turned[2:]))
-            for output, output_scale in zip((estimate, *state), scales[1:], strict=True):
+            estimate, state = network(*turned[:2], same_state(state, turned[2:]))
+            for output, output_scale in zip((estimate, *(state or ())), scales[1:], strict=True):
                 seen = turn(output, mirrored, upright).isnan().any(dim=1).any(dim=1)[0].nonzero()
                 furthest = max(furthest, int(seen.max()) * output_scale - last_poisoned)
     return furthest
 
 
-def clean_inputs(network: nn.Module, height: int, width: int) -> list[Tensor]:
+def clean_inputs(network: nn.Module, height: int, width: int) -> tuple[list[Tensor], State]:
+    """The images and the maps of the state, and a state of their kind."""
     blurred = torch.rand(1, 3, height, width, dtype=torch.float64)
     estimate, state = network(blurred, blurred)
-    return [blurred, estimate, *state]
+    return [blurred, estimate, *(state or ())], state
 
 
 def turn(x: Tensor, mirrored: bool, upright: bool) -> Tensor:
@@ -81,3 +106,17 @@ def test_the_paper_s_network_sees_95_pixels():
     network = create_network("mtrnn", width=1).double().eval()
     assert max(reach(network, mirrored, False) for mirrored in (False, True)) == 95
     assert network.contract.halo == 96
+
+
+@pytest.mark.parametrize("case", GLOBAL)
+def test_a_global_operation_is_declared_and_real(case):
+    """A picture that grows white far away changes near pixels: no halo would make tiles exact."""
+    network = prepared(*GLOBAL[case])
+    assert network.contract.global_operation
+    picture = torch.rand(1, 3, 512, 32, dtype=torch.float64)
+    picture[..., 256:, :] = 1
+    with torch.no_grad():
+        short, _ = network(picture[..., :256, :], picture[..., :256, :])
+        long, _ = network(picture, picture)
+    near = slice(112, 144)
+    assert not torch.allclose(short[..., near, :], long[..., near, :], rtol=1e-6, atol=0)

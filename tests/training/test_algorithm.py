@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.data.pack import Pack
+from mtdeblur.networks.contract import Several
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate, log_l1
@@ -80,6 +81,10 @@ class Recorder(nn.Module):
         super().__init__()
         self.network = network
         self.given: list[Tensor] = []
+
+    @property
+    def contract(self) -> Any:
+        return self.network.contract
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: Any = None) -> Any:
         self.given += [estimate, *(state or ())]
@@ -185,7 +190,7 @@ def test_the_paper_s_learning_rate_is_halved_every_46000_batches() -> None:
     settings = OptimiserConfig()
     rates = {0: 2e-4, 45_999: 2e-4, 46_000: 1e-4, 91_999: 1e-4, 92_000: 5e-5, 459_999: 2e-4 / 2**9}
     for batch, rate in rates.items():
-        assert learning_rate(settings, batch) == rate
+        assert learning_rate(settings, batch, settings.batches) == rate
 
 
 def test_a_new_optimiser_warms_up_for_as_long_as_it_remembers(
@@ -210,7 +215,7 @@ def test_a_new_optimiser_warms_up_for_as_long_as_it_remembers(
 
 def test_the_modern_learning_rate_rises_and_falls_along_a_cosine() -> None:
     optimiser = parse_config({"recipe": "modern", "data": {"pack": "x"}, "optimiser": {"batches": 1200}})
-    rates = [learning_rate(optimiser.optimiser, batch) for batch in range(1201)]
+    rates = [learning_rate(optimiser.optimiser, batch, 1200) for batch in range(1201)]
     for batch in (0, 1, 99, 199):
         assert rates[batch] == pytest.approx(1e-3 * (batch + 1) / 200)
     assert max(rates) == rates[199] == rates[200] == 1e-3
@@ -261,3 +266,125 @@ def test_the_configured_loss_is_what_is_minimised(
     trained = checkpoint(tmp_path / "run")["state_dict"]
     for name, value in network.state_dict().items():
         assert torch.equal(trained[f"network.{name}"], value), name
+
+
+def goals_and_inputs(
+    configure: Callable[..., TrainingConfig], network: dict[str, Any], approach: dict[str, Any]
+) -> tuple[list[Any], list[Tensor], list[bool]]:
+    """Train a batch from TL9: iterations, tensors given to each network, these, which networks learned."""
+    config = configure(network=network, approach={"levels": [9], "extra": [1, 3]} | approach)
+    model = build_network(config)
+    recorders = [Recorder(part) for part in (model.networks if isinstance(model, Several) else [model])]
+    whole = Several(recorders) if len(recorders) > 1 else recorders[0]
+    before = [[parameter.clone() for parameter in part.parameters()] for part in recorders]
+    losses = ByHand(whole, config, []).by_hand(made_up_batch(9, 32))
+    trained = [
+        any(not torch.equal(old, new) for old, new in zip(values, part.parameters(), strict=True))
+        for values, part in zip(before, recorders, strict=True)
+    ]
+    assert torch.isfinite(losses).all()
+    given = [tensor for recorder in recorders for tensor in recorder.given]
+    return [len(losses), *(len(recorder.given) for recorder in recorders)], given, trained
+
+
+SMALL = {"width": 4}
+ROWS = {  # of Tables 1 and 2, Section 6: options, approach, (iterations, tensors given to each network)
+    "a, k: MT": (SMALL, {}, None),
+    "b, g: OS": (SMALL | {"recurrent": False}, {"name": "one_stage", "extra": [1, 3]}, [1, 1]),
+    "c: TS 4": (SMALL, {"step": 4, "iterations": 4}, [4, 1 + 3 * 3]),
+    "d, j: no RFM": (SMALL | {"recurrent": False}, {"iterations": 6}, [6, 6]),
+    "e: ResL to the estimate": (SMALL | {"residual": "estimate"}, {"iterations": 6}, [6, 1 + 5 * 3]),
+    "f: no ResL": (SMALL | {"residual": "none"}, {"iterations": 6}, [6, 1 + 5 * 3]),
+    "kernel 5": (SMALL | {"kernel": 5}, {"iterations": 6}, [6, 1 + 5 * 3]),
+    "h: SV": (SMALL, {"name": "stacked", "extra": [1, 3]}, [1, 1, 0, 0]),
+    "i, m: MS": (SMALL | {"recurrent": False}, {"name": "multi_scale", "extra": [1, 3]}, [3, 3]),
+    "l: MS + MT": (
+        SMALL | {"images": 4},
+        {"name": "multi_scale_temporal", "iterations": 6},
+        [18, 1 + 17 * 4],
+    ),
+    "no weight sharing": (SMALL, {"iterations": 6, "sharing": False}, [6, 1, 3, 3, 3, 3, 3]),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_step_of_every_row_of_tables_1_and_2(row: str, configure: Callable[..., TrainingConfig]) -> None:
+    options, approach, expected = ROWS[row]
+    counts, given, trained = goals_and_inputs(configure, {"name": "mtrnn", "options": options}, approach)
+    if expected is not None:
+        assert counts == expected
+    assert not any(tensor.requires_grad for tensor in given)  # estimates and state are handed on detached
+    assert trained == ([True, False, False] if row == "h: SV" else [True] * len(trained))
+
+
+@pytest.mark.parametrize(
+    ("options", "approach", "parameters"),
+    [
+        ({}, {}, 2_635_523),
+        ({"recurrent": False}, {"name": "one_stage"}, 2_594_371),
+        ({"recurrent": False}, {}, 2_594_371),
+        ({"recurrent": False}, {"name": "multi_scale"}, 2_594_371),
+        ({"images": 4}, {"name": "multi_scale_temporal"}, 2_637_251),
+        ({"residual": "estimate"}, {}, 2_635_523),
+        ({"residual": "none"}, {}, 2_635_523),
+        ({}, {"name": "stacked"}, 7_890_057),
+    ],
+)
+def test_parameters_of_table_2(options: dict[str, Any], approach: dict[str, Any], parameters: int) -> None:
+    network = {"name": "mtrnn", "options": options}
+    if approach.get("name") == "stacked":
+        network["later"] = {"recurrent": "f2"}
+    model = build_network(parse_config({"network": network, "approach": approach, "data": {"pack": "x"}}))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+def test_the_stacked_networks_are_trained_in_turn_on_what_the_one_before_gives(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    options = {"name": "mtrnn", "options": {"width": 4}}
+    plain = {"batches": 6, "ema": None, "schedule": "halve", "halve_every": 1}
+    config = configure(network=options, approach={"name": "stacked", "extra": [1, 3]}, optimiser=plain)
+    training = ByHand(build_network(config), config, [])
+    batch, states = made_up_batch(9), []
+    rates: list[float] = []
+    training.log = lambda name, value, **_: rates.append(value)  # type: ignore[method-assign]
+    for number in range(6):
+        before = [[p.clone() for p in part.parameters()] for part in training.network.networks]
+        first, rate = training._turn(number)
+        rates.append(rate)
+        losses = training.by_hand(batch._replace(number=number))
+        assert len(losses) == 1
+        after = [list(part.parameters()) for part in training.network.networks]
+        changed = [
+            any(not torch.equal(a, b) for a, b in zip(*pair, strict=True))
+            for pair in zip(before, after, strict=True)
+        ]
+        assert first == number // 2
+        assert changed == [part == first for part in range(3)]
+        states.append(losses)
+    assert rates == [1e-3, 5e-4] * 3  # each network has a schedule of its own
+
+
+def test_through_two_iterations_a_gradient_flows(configure: Callable[..., TrainingConfig]) -> None:
+    approach = {"levels": [9], "extra": [1, 3], "iterations": 4, "through": 2}
+    config = configure(network={"name": "mtrnn", "options": {"width": 4}}, approach=approach)
+    recorder = Recorder(build_network(config))
+    losses = ByHand(recorder, config, []).by_hand(made_up_batch(9))
+    assert len(losses) == 4
+    with_graph = [tensor.requires_grad for tensor in recorder.given]
+    assert with_graph == [False, True, True, True, False, False, False, True, True, True]
+
+
+def test_a_goal_at_a_lower_scale_is_the_image_resized(configure: Callable[..., TrainingConfig]) -> None:
+    """The loss of an untrained network that gives I0 back is the distance of the two images at that scale."""
+    network = {"name": "mtrnn", "options": {"width": 4, "recurrent": False}}
+    rate = {"learning_rate": 1e-12, "zero_last": True}
+    config = configure(network=network, approach={"name": "multi_scale", "extra": [1, 3]}, optimiser=rate)
+    batch = made_up_batch(9, 32)
+    losses = ByHand(build_network(config), config, []).by_hand(batch)
+    for loss, size in zip(losses, (8, 16, 32), strict=True):
+        blurred, sharp = (
+            nn.functional.interpolate(image, (size, size), mode="bilinear", align_corners=False)
+            for image in (batch.blurred, batch.ladder[1])
+        )
+        assert float(loss) == pytest.approx(float((blurred - sharp).abs().mean()), rel=1e-4)

@@ -12,10 +12,17 @@ from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network, last_convolution
 from mtdeblur.weights.store import save_network
 
-SMALL = {"mtnaf": {"width": 8, "blocks": [1, 1, 1, 1, 1]}, "mtrnn": {"width": 4}}
+SMALL = {
+    "dmphn": {"width": 4},
+    "mtnaf": {"width": 8, "blocks": [1, 1, 1, 1, 1]},
+    "mtrnn": {"width": 4},
+    "nafnet": {"width": 4, "encoder": [1], "decoder": [1]},
+}
+RESIDUAL = [name for name in NETWORKS if name != "dmphn"]
+"""Networks that add what they learn to their input."""
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", RESIDUAL)
 def test_the_last_convolution_alone_decides_whether_there_is_a_residual(name: str) -> None:
     network = create_network(name)
     blurred = torch.rand(1, 3, 24, 40)
@@ -28,7 +35,7 @@ def test_the_last_convolution_alone_decides_whether_there_is_a_residual(name: st
     assert torch.equal(next(unroll(network, blurred, 1)), blurred)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", RESIDUAL)
 def test_training_starts_at_the_identity_on_demand(
     configure: Callable[..., TrainingConfig], name: str
 ) -> None:
@@ -37,6 +44,17 @@ def test_training_starts_at_the_identity_on_demand(
     blurred = torch.rand(2, 3, 16, 16)
     assert all(torch.equal(estimate, blurred) for estimate in unroll(zeroed, blurred, 3))
     assert sum(float(part.detach().abs().sum()) for part in zeroed.parameters()) > 0
+
+
+def test_a_network_without_a_skip_from_its_input_keeps_its_last_convolution(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    network = {"name": "dmphn", "options": SMALL["dmphn"]}
+    plain, zeroed = (
+        build_network(configure(network=network, optimiser={"zero_last": zero})) for zero in (False, True)
+    )
+    for one, other in zip(plain.parameters(), zeroed.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_seed_determines_fresh_weights(configure: Callable[..., TrainingConfig]) -> None:

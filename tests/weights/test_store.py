@@ -8,8 +8,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mtdeblur.errors import UserError
+from mtdeblur.networks.contract import Several
 from mtdeblur.networks.registry import create_network
-from mtdeblur.weights.store import best_iterations, load_network, read_header, save_network
+from mtdeblur.networks.unroll import Step
+from mtdeblur.weights.store import advised_steps, load_network, read_header, save_network
 
 OPTIONS = {"width": 8, "blocks": (1, 0, 1, 2, 0)}
 
@@ -41,10 +43,26 @@ def test_a_network_comes_back_with_its_options_and_weights_in_evaluation_mode(ne
 def test_a_file_says_how_many_iterations_serve_it_best(network, tmp_path):
     path = tmp_path / "a.safetensors"
     save_network(path, network)
-    assert best_iterations(path) is None
+    assert advised_steps(path) is None
     save_network(path, network, iterations=3)
-    assert best_iterations(path) == 3
-    assert best_iterations(tmp_path / "theirs.pt") is None  # the authors' checkpoints do not say
+    assert advised_steps(path) == (Step(),) * 3
+    coarse_to_fine = (Step(4), Step(2), Step(1))
+    save_network(path, network, iterations=coarse_to_fine)
+    assert advised_steps(path) == coarse_to_fine
+    assert advised_steps(tmp_path / "theirs.pt") is None  # the authors' checkpoints do not say
+
+
+def test_several_networks_and_their_steps_come_back(tmp_path):
+    path = tmp_path / "stacked.safetensors"
+    networks = Several([create_network("mtrnn", width=4), create_network("mtrnn", width=4, recurrent="f2")])
+    save_network(path, networks, iterations=(Step(1, 0), Step(1, 1)), dtype=torch.float32)
+    loaded = load_network(path)
+    assert isinstance(loaded, Several)
+    assert [part.config.recurrent for part in loaded.networks] == [True, "f2"]
+    assert [options["recurrent"] for options in read_header(path).options] == [True, "f2"]
+    assert advised_steps(path) == (Step(1, 0), Step(1, 1))
+    for key, value in networks.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[key])
 
 
 def test_weights_are_stored_as_float16_and_loaded_as_float32(network, tmp_path):

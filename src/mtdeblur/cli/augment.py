@@ -1,5 +1,6 @@
 """The command `mtdeblur augment`."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -103,6 +104,7 @@ def augment(
                 "a preset has its own levels and stride; leave out --level, --stride, --pairs-only"
             )
         recipe = PRESETS[preset.value]
+        recipe = replace(recipe, keep_faulty=keep_faulty or recipe.keep_faulty)
     else:
         inputs = tuple(level or (7, 9, 11, 13))
         recipe = Recipe(inputs, () if pairs_only else goals_below(inputs), stride, keep_faulty=keep_faulty)

@@ -28,7 +28,10 @@ def evaluate(
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="Name of shipped weights, or a file.", show_default="the default weights"),
+        typer.Option(
+            help="Name of shipped weights, or a path: a file, or another program's file or folder.",
+            show_default="the default weights",
+        ),
     ] = None,
     iterations: Annotated[
         int | None,

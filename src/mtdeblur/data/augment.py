@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-import mtdeblur
 from mtdeblur.data.expose import Interpolate, make_exposure
 from mtdeblur.data.manifest import JOURNAL, MANIFEST, Row, read_manifest, write_manifest
 from mtdeblur.data.recipes import GOPRO, GOPRO_PAIRS, Exposure, Recipe, plan_exposures
@@ -28,6 +27,7 @@ from mtdeblur.exposure.crf import CRF, IDENTITY
 from mtdeblur.media.files import check_writable, remove_parts
 from mtdeblur.media.journal import Journal, open_journal
 
+_FORMAT = 1  # another number when the same settings give other files
 _BLOCK = 64  # exposures of a clip that one process makes in a row
 _MARGIN = 1.1  # pictures may be larger than the one of their clip that was measured
 _NAMED = 3  # faults of a clip that are told; the manifest has them all
@@ -111,13 +111,13 @@ def _describe(
     """All that decides what a build gives, of JSON's types."""
     curve = crf.decode(torch.linspace(0, 1, 17, dtype=torch.float64))
     return {
-        "version": mtdeblur.__version__,
+        "format": _FORMAT,
         "clips": {name: [[clip.name, clip.source] for clip in clips] for name, clips in split.items()},
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "crf": crf.name,
         "light": [round(float(value), 9) for value in curve],
         "limit": limit,
-        "interpolate": interpolate and f"{interpolate.__module__}.{interpolate.__qualname__}",
+        "interpolate": interpolate and getattr(interpolate, "__qualname__", type(interpolate).__qualname__),
     }
 
 
@@ -132,18 +132,18 @@ def _scan(
     clips: Sequence[Clip], faults: bool, journal: Journal, workers: int, progress: Stages
 ) -> dict[str, Scan]:
     """Look through all clips that earlier runs have not looked through: name to what was found."""
-    scans = {
-        record["clip"]: Scan(
-            record["frames"], tuple(Fault(**fault) for fault in record["faults"]), record["picture_bytes"]
-        )
-        for record in journal.records
-        if "clip" in record
-    }
+    scans: dict[str, Scan] = {}
+    named = {clip.name: clip for clip in clips}
+    for record in journal.records:
+        if "clip" in record:
+            found = tuple(Fault(**fault) for fault in record["faults"])
+            clip = named[record["clip"]]
+            scans[clip.name] = Scan(clip, record["frames"], found, record["picture_bytes"])
     progress.began("clips", len(clips), len(scans))
     missing = [[clip] for clip in clips if clip.name not in scans]
-    for clip, scan in run_tasks(partial(_scan_one, faults=faults), missing, workers):
-        scans[clip.name] = scan
-        journal.append({"clip": clip.name, **asdict(scan)})
+    for scan in run_tasks(partial(scan_clip, faults=faults), missing, workers):
+        scans[scan.clip.name] = scan
+        journal.append({**asdict(scan), "clip": scan.clip.name})
         progress.advanced()
     for clip in clips:
         found = scans[clip.name].faults
@@ -152,10 +152,6 @@ def _scan(
             more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
             progress.noticed(f"{clip.name}: no exposure spans {told}{more}")
     return scans
-
-
-def _scan_one(clip: Clip, faults: bool) -> tuple[Clip, Scan]:
-    return clip, scan_clip(clip, faults)
 
 
 def _plan(
@@ -234,7 +230,7 @@ def _expose(
         progress.advanced()
         written += sum(row.bytes for row in rows)
         if limit is not None and written > limit:
-            raise UserError("the pictures are larger than foreseen; repeat with a smaller limit elsewhere")
+            raise UserError("the pictures are larger than foreseen; build anew with a smaller limit")
 
 
 def _make_one(exposure: Exposure, make: "partial[list[Row]]") -> tuple[Exposure, list[Row]]:

@@ -11,7 +11,7 @@ Three signs are read, none of which needs training or tuning to a camera:
   times: a frame was lost (which doubles the motion) or the camera was knocked. Less than a quarter: the frame
   repeats the one before. Where the neighbours move by less than half a level, nothing can be said, and
   nothing is lost by it.
-- The picture itself: it has another size, or cannot be read.
+- The picture itself: it has another size or depth, or cannot be read.
 
 Of single lost frames that neither name nor time betrays, those in jerky motion can pass unnoticed.
 """
@@ -58,11 +58,13 @@ class Scan:
     """What one look through a clip tells.
 
     Attributes:
+        clip: which one.
         frames: how many there are.
         faults: where the clip is interrupted, by index.
         picture_bytes: size of a frame as a PNG file.
     """
 
+    clip: Clip
     frames: int
     faults: tuple[Fault, ...]
     picture_bytes: int
@@ -81,16 +83,13 @@ def scan_clip(clip: Clip, faults: bool = True) -> Scan:
         faults: look for faults, which decodes every frame of a folder; without, frames are only counted.
 
     Raises:
-        UserError: if the clip, or a first frame to measure, cannot be read.
+        UserError: if the clip, or every frame of it, cannot be read.
     """
-    first = next(clip_frames(clip), None)
-    if first is None:
-        raise UserError(f"the clip {clip.source} has no frames")
-    size = len(encode_picture(Picture(first.read()), "png"))
+    size = _measure(clip)
     if not faults:
-        return Scan(sum(1 for _ in clip_frames(clip)), (), size)
+        return Scan(clip, sum(1 for _ in clip_frames(clip)), (), size)
     frames, found = find_faults(clip_frames(clip))
-    return Scan(frames, tuple(found), size)
+    return Scan(clip, frames, tuple(found), size)
 
 
 def find_faults(frames: Iterable[Frame]) -> tuple[int, list[Fault]]:
@@ -107,7 +106,7 @@ def find_faults(frames: Iterable[Frame]) -> tuple[int, list[Fault]]:
     motion: list[float] = [np.nan]  # of each frame since the one before; NaN where that means nothing
     broken: dict[int, str] = {}
     last: Thumbnail | None = None
-    shape: tuple[int, ...] | None = None
+    kind: tuple[Any, ...] | None = None
     for frame in frames:
         numbers.append(frame.number)
         times.append(frame.time)
@@ -117,9 +116,9 @@ def find_faults(frames: Iterable[Frame]) -> tuple[int, list[Fault]]:
             broken |= {frame.index: str(error), frame.index + 1: "the frame before cannot be read"}
             thumbnail = None
         else:
-            if shape not in (None, pixels.shape):
-                broken[frame.index], last = "the frames change their size", None
-            shape, thumbnail = pixels.shape, _thumbnail(pixels)
+            if kind not in (None, (pixels.shape, pixels.dtype)):
+                broken[frame.index], last = "the frames change their size or depth", None
+            kind, thumbnail = (pixels.shape, pixels.dtype), _thumbnail(pixels)
         if frame.index:
             motion.append(np.nan if last is None or thumbnail is None else _difference(last, thumbnail))
         last = thumbnail
@@ -127,6 +126,17 @@ def find_faults(frames: Iterable[Frame]) -> tuple[int, list[Fault]]:
     return len(numbers), [
         Fault(index, numbers[index], reasons[index]) for index in sorted(reasons) if index < len(numbers)
     ]
+
+
+def _measure(clip: Clip) -> int:
+    """The size of the first frame that can be read, as a PNG file."""
+    why = f"the clip {clip.source} has no frames"
+    for frame in clip_frames(clip):
+        try:
+            return len(encode_picture(Picture(frame.read()), "png"))
+        except UserError as error:
+            why = str(error)
+    raise UserError(why)
 
 
 def _thumbnail(pixels: NDArray[Any]) -> Thumbnail:

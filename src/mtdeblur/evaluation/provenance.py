@@ -9,6 +9,7 @@ import torch
 
 import mtdeblur
 from mtdeblur.weights.catalogue import catalogue, find_weights
+from mtdeblur.weights.foreign import checkpoint_files
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Subject:
     Attributes:
         dataset: the folder of pairs.
         weights: name or path of the weights.
-        weights_sha256: of the weights file.
+        weights_sha256: of the weights, see `identify_weights`.
         version: of the program.
         commit: of the program, None outside a checkout.
         device: such as `cpu, 2 threads, AVX512`.
@@ -49,12 +50,16 @@ def commit() -> str | None:
 def identify_weights(source: str | None) -> tuple[str, str]:
     """Name and SHA-256 of the weights that a name, a path or None (the default weights) stands for.
 
+    For weights in several files it is the SHA-256 of the files' contents, one after the other by their names.
+
     Raises:
         UserError: as `find_weights` does.
     """
     name = source or next(name for name, entry in catalogue().items() if entry.default)
-    with find_weights(source).open("rb") as file:
-        return name, hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file in checkpoint_files(find_weights(source)):
+        digest.update(file.read_bytes())
+    return name, digest.hexdigest()
 
 
 def device_name(device: torch.device) -> str:

@@ -1,7 +1,7 @@
 """The deblurrer: weights, device, precision and tiling put together, from pictures to pictures."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
-from mtdeblur.inference.engines import TorchEngine, choose_device, choose_precision
+from mtdeblur.inference.engines import TorchEngine, choose_device, choose_precision, move
 from mtdeblur.inference.tiling import TiledNetwork
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
-from mtdeblur.networks.unroll import unroll
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs, members
+from mtdeblur.networks.unroll import Step, default_steps, resize, unroll
 from mtdeblur.weights.catalogue import find_weights
-from mtdeblur.weights.store import best_iterations, load_network
+from mtdeblur.weights.store import advised_steps, load_network
 
 Image = NDArray[Any]
 
@@ -37,7 +37,7 @@ def load(
     """Make a deblurrer.
 
     Args:
-        weights: a name of the catalogue, a file, or None for the default weights.
+        weights: a name of the catalogue, a path as for `load_network`, or None for the default weights.
         iterations: how many to run; None for what the weights advise.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32" or "bfloat16"; auto takes bfloat16 where the processor is good at it.
@@ -49,24 +49,44 @@ def load(
     """
     path = find_weights(weights)
     network = load_network(path)
-    if iterations is None:
-        iterations = best_iterations(path)
-    return Deblurrer(network, iterations=iterations, device=device, precision=precision, tile=tile)
+    steps = choose_steps(advised_steps(path) or default_steps(network), iterations)
+    return Deblurrer(network, iterations=steps, device=device, precision=precision, tile=tile)
+
+
+def choose_steps(advised: Sequence[Step] | None, iterations: int | None) -> int | Sequence[Step] | None:
+    """The steps to carry out: those that the weights advise, unless another number is wanted.
+
+    Args:
+        advised: what the weights advise; None if nothing.
+        iterations: how many are wanted; None for what is advised.
+
+    Raises:
+        UserError: if the steps of these weights differ from one another, and so cannot be another number.
+    """
+    if iterations is None or (advised and len(advised) == iterations):
+        return advised
+    if advised and any(step != Step() for step in advised):
+        if iterations < len(advised) and all(step.scale == 1 for step in advised):
+            return advised[:iterations]
+        raise UserError(
+            f"these weights go through {len(advised)} steps, each of its own kind, not {iterations}"
+        )
+    return iterations
 
 
 class Deblurrer:
-    """Deblurs pictures with one network.
+    """Deblurs pictures with one model.
 
     Attributes:
-        iterations: how many are run.
-        network: one iteration as a progressive network, on the device and in the precision chosen.
+        steps: what is carried out.
+        networks: the members of the model as progressive networks, on the device and in the precision chosen.
         device: where it runs.
         precision: "float32" or "bfloat16".
         tile: side of the tiles, "off" or "auto".
     """
 
-    iterations: int
-    network: ProgressiveNetwork
+    steps: Sequence[Step]
+    networks: Sequence[ProgressiveNetwork]
     device: torch.device
     precision: str
     tile: int | str
@@ -75,20 +95,38 @@ class Deblurrer:
         self,
         network: nn.Module,
         *,
-        iterations: int | None = None,
+        iterations: int | Sequence[Step] | None = None,
         device: str = "auto",
         precision: str = "auto",
         tile: int | str = "auto",
     ) -> None:
-        """Take over a network of the registry, which moves to the device; the rest is as for `load`."""
+        """Take over a model of the registry, which moves to the device.
+
+        Args:
+            network: the model.
+            iterations: how many to run, or the steps themselves; None for the network's own.
+            device: as for `load`.
+            precision: as for `load`.
+            tile: as for `load`.
+
+        Raises:
+            UserError: as `load` does.
+        """
         contract = cast(Contract, network.contract)
-        self.iterations = contract.iterations if iterations is None else iterations
-        if self.iterations < 1:
-            raise UserError(f"the number of iterations must be at least 1, not {iterations}")
+        wanted = default_steps(network) if iterations is None else iterations
+        self.steps = (Step(),) * wanted if isinstance(wanted, int) else wanted
+        if not self.steps:
+            raise UserError(f"the number of iterations must be at least 1, not {wanted}")
         self.tile = _check_tile(tile, contract)
         self.device = choose_device(device)
         self.precision = choose_precision(precision, contract, self.device)
-        self.network = TorchEngine(network, contract, self.device, self.precision)
+        move(network, self.device, self.precision)
+        self.networks = [TorchEngine(member) for member in members(network)]
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations are run."""
+        return len(self.steps)
 
     def __call__(self, image: Image) -> Image:
         """Deblur one picture.
@@ -106,7 +144,10 @@ class Deblurrer:
         return _to_array(last, image.dtype)
 
     def progress(self, image: Image) -> Iterator[Image]:
-        """Deblur one picture and give the estimate of every iteration; as `__call__` otherwise."""
+        """Deblur one picture and give the estimate of every iteration; as `__call__` otherwise.
+
+        Estimates at a lower scale are enlarged bilinearly.
+        """
         return (_to_array(estimate, image.dtype) for estimate in self._run(_to_tensor(image)))
 
     def estimates(self, blurred: Tensor) -> Iterator[Tensor]:
@@ -126,15 +167,16 @@ class Deblurrer:
     def _run(self, blurred: Tensor) -> Iterator[Tensor]:
         check_inputs(blurred, blurred)
         height, width = blurred.shape[-2:]
-        network = self.network
+        networks = self.networks
         if isinstance(self.tile, int):
-            network = TiledNetwork(network, self.tile)
-        elif (
-            self.tile == "auto" and height * width > AUTO_TILE_ABOVE and not network.contract.global_operation
-        ):
-            network = TiledNetwork(network, AUTO_TILE)
+            networks = [TiledNetwork(network, self.tile) for network in networks]
+        elif self.tile == "auto" and height * width > AUTO_TILE_ABOVE:
+            networks = [
+                network if network.contract.global_operation else TiledNetwork(network, AUTO_TILE)
+                for network in networks
+            ]
         blurred = blurred.to(self.device, torch.float32, memory_format=torch.channels_last)
-        return unroll(network, blurred, self.iterations)
+        return (resize(estimate, height, width) for estimate in unroll(networks, blurred, self.steps))
 
 
 def _check_tile(tile: int | str, contract: Contract) -> int | str:

@@ -7,36 +7,41 @@ import torch
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
-from mtdeblur.networks.contract import Contract, State
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TorchEngine:
-    """A network of the registry on one device, in one precision, channels-last; again a progressive network.
+    """A network on one device, in one precision, channels-last; again a progressive network.
 
     In bfloat16 the parameters and everything between them are bfloat16, but the images stay float32 and the
     residual is added to I0 in float32, so that only the residual is rounded.
+
+    Args:
+        network: as `move` left it, or a member of such a model.
     """
 
-    def __init__(self, network: nn.Module, contract: Contract, device: torch.device, precision: str) -> None:
-        """Move the network to the device and the precision, in place; it is for inference from then on.
-
-        Args:
-            network: one of the registry.
-            contract: its facts.
-            device: where to run.
-            precision: one of `contract.precisions`.
-        """
-        self.contract = contract
-        self.device = device
-        module: Any = network.eval()  # its type for `to` lacks memory_format together with a dtype
-        self._network = module.to(device, DTYPES[precision], memory_format=torch.channels_last)
+    def __init__(self, network: ProgressiveNetwork) -> None:
+        self.contract = network.contract
+        self._network = network
 
     @torch.inference_mode()
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration, without gradients; (B, 3, H, W) float32 on the engine's device in and out."""
+        """One iteration, without gradients; (B, 3, H, W) float32 on the network's device in and out."""
         return self._network(blurred, estimate, state)
+
+
+def move(model: nn.Module, device: torch.device, precision: str) -> None:
+    """Move a model to the device and the precision, in place; it is for inference from then on.
+
+    Args:
+        model: one of the registry, or several.
+        device: where to run.
+        precision: one of `contract.precisions`.
+    """
+    module: Any = model.eval()  # its type for `to` lacks memory_format together with a dtype
+    module.to(device, DTYPES[precision], memory_format=torch.channels_last)
 
 
 def choose_device(name: str) -> torch.device:

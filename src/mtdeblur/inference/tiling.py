@@ -9,10 +9,10 @@ from torch import Tensor
 from mtdeblur.networks.contract import (
     Contract,
     ProgressiveNetwork,
-    RecurrentMaps,
     State,
     check_inputs,
     pad_to_multiple,
+    same_state,
 )
 
 
@@ -81,6 +81,7 @@ class TiledNetwork:
         blurred, estimate = (pad_to_multiple(image, contract.multiple) for image in (blurred, estimate))
         scales = (1, *contract.state_scales)
         whole: list[Tensor] = []  # the estimate, then the maps of the state
+        tile_state: State = None
         for rows in _spans(blurred.shape[-2], self.tile, contract.halo):
             for columns in _spans(blurred.shape[-1], self.tile, contract.halo):
                 window = (..., rows.window(1), columns.window(1))
@@ -92,7 +93,7 @@ class TiledNetwork:
                 for part, scale, target in zip(parts, scales, whole, strict=True):
                     inner = part[..., rows.inner(scale), columns.inner(scale)]
                     target[..., rows.core(scale), columns.core(scale)] = inner
-        return whole[0][..., :height, :width], RecurrentMaps(*whole[1:]) if contract.state_scales else None
+        return whole[0][..., :height, :width], same_state(tile_state, whole[1:])
 
 
 def _spans(length: int, tile: int, halo: int) -> Iterator[Span]:
@@ -105,7 +106,7 @@ def _window_of_state(state: State, rows: Span, columns: Span, scales: tuple[int,
     if state is None:
         return None
     windows = (x[..., rows.window(s), columns.window(s)] for x, s in zip(state, scales, strict=True))
-    return RecurrentMaps(*windows)
+    return same_state(state, windows)
 
 
 def _room(part: Tensor, image: Tensor, scale: int) -> Tensor:

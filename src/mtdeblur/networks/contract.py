@@ -9,10 +9,14 @@ A progressive network carries out one iteration::
 (or None for a network that keeps no state). The output estimate is not clamped. A network computes in the
 dtype of its parameters, but the estimate keeps the images' own: with bfloat16 parameters and float32 images
 only the residual is rounded to bfloat16.
+
+A model with weights of their own for each scale or iteration (stacking version, some multi-scale networks) is
+one module that offers several such networks, its `members`; the steps of a plan name them by number.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +29,8 @@ class RecurrentMaps(NamedTuple):
     f2: Tensor
 
 
-State = RecurrentMaps | None
+State = tuple[Tensor, ...] | None
+"""A named tuple of maps (B, C, h, w) of the network's own, such as `RecurrentMaps`, or None."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +41,26 @@ class Contract:
         multiple: the network works on heights and widths that are multiples of this; it pads others itself,
             by repeating the last row and column, and crops its output.
         halo: within one iteration an output pixel, or state value, depends on no input pixel further away
-            than this many pixels (Chebyshev distance); a multiple of `multiple`.
+            than this many pixels (Chebyshev distance); a multiple of `multiple`. 0 with a global operation.
         state_scales: for each map of the state, by how much smaller than the padded picture it is.
-        iterations: default number of iterations at test time.
+        iterations: default number of iterations at test time, at full resolution.
+        scales: in their place, for a network whose own approach is multi-scale, the scale of each step, such
+            as (4, 2, 1); each step is carried out by a member of its own where there are several.
         precisions: dtypes it runs in without visible loss (torch names, "float32" first).
         global_operation: what takes in the whole picture at once, such as pooling, or None; exact tiling
             refuses a network that has one and gives this as the reason.
+        original: paper and licence of the program that the network is written after, if any; the licence
+            covers its released weights too.
     """
 
     multiple: int
     halo: int
     state_scales: tuple[int, ...]
     iterations: int = 6
+    scales: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     global_operation: str | None = None
+    original: str | None = None
 
 
 class ProgressiveNetwork(Protocol):
@@ -63,6 +74,44 @@ class ProgressiveNetwork(Protocol):
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration; see the module's text for shapes and ranges."""
         ...
+
+
+def coarse_to_fine(scales: int) -> tuple[int, ...]:
+    """So many scales for `Contract.scales`, each twice as fine as the one before: (4, 2, 1) for three."""
+    return tuple(2**number for number in reversed(range(scales)))
+
+
+def members(model: nn.Module) -> Sequence[ProgressiveNetwork]:
+    """The progressive networks of a model that steps name by number: its own members, or itself alone."""
+    return getattr(model, "members", (cast(ProgressiveNetwork, model),))
+
+
+class Several(nn.Module):
+    """Networks with weights of their own, one for each number (stacking version, Fig. 1b).
+
+    Args:
+        networks: one or more, all of one kind.
+    """
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    @property
+    def members(self) -> Sequence[ProgressiveNetwork]:
+        """The networks in order."""
+        return cast("list[ProgressiveNetwork]", list(self.networks))
+
+    @property
+    def contract(self) -> Contract:
+        """The first one's facts."""
+        return self.members[0].contract
+
+
+def same_state(state: State, maps: Iterable[Tensor]) -> State:
+    """These maps as a state of the same kind; None if there is none."""
+    kind: Any = type(state)
+    return None if state is None else kind(*maps)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

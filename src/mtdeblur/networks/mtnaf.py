@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtdeblur.networks.contract import Contract, RecurrentMaps, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.gated import GatedBlock
 
 
 @dataclass(frozen=True)
@@ -22,47 +23,6 @@ class MTNAFConfig:
     width: int = 32
     blocks: tuple[int, int, int, int, int] = (2, 2, 8, 2, 2)
     recurrent: bool = True
-
-
-class ChannelLayerNorm(nn.Module):
-    """Layer normalisation over the channels of each pixel of (B, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise; no copy is made where x is channels-last."""
-        normed = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6)
-        return normed.permute(0, 3, 1, 2)
-
-
-class GatedBlock(nn.Module):
-    """Gated depthwise block: spatial then channel mixing, each gated by the product of two halves.
-
-    The block of NAFNet (Chen et al., ECCV 2022) without its channel attention, so nothing in it is global. It
-    costs 6 c^2 + 18 c multiply-accumulates a pixel.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm1 = ChannelLayerNorm(channels)
-        self.expand1 = nn.Conv2d(channels, 2 * channels, 1)
-        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
-        self.project1 = nn.Conv2d(channels, channels, 1)
-        self.norm2 = ChannelLayerNorm(channels)
-        self.expand2 = nn.Conv2d(channels, 2 * channels, 1)
-        self.project2 = nn.Conv2d(channels, channels, 1)
-        self.beta = nn.Parameter(torch.zeros(channels, 1, 1))
-        self.gamma = nn.Parameter(torch.zeros(channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, c, H, W) to the same shape."""
-        left, right = self.depthwise(self.expand1(self.norm1(x))).chunk(2, dim=1)
-        x = x + self.beta * self.project1(left * right)
-        left, right = self.expand2(self.norm2(x)).chunk(2, dim=1)
-        return x + self.gamma * self.project2(left * right)
 
 
 class MTNAF(nn.Module):
@@ -122,11 +82,11 @@ class MTNAF(nn.Module):
         e1 = self.encoder1(self.head(functional.pixel_unshuffle(inputs, 2)))  # (B, c, H/2, W/2)
         x = self.down1(e1)  # (B, 2c, H/4, W/4)
         if self.fuse1 is not None:
-            x = self.fuse1(torch.cat([x, x if state is None else state.f1], dim=1))  # Eq. (4)
+            x = self.fuse1(torch.cat([x, x if state is None else state[0]], dim=1))  # Eq. (4)
         e2 = self.encoder2(x)
         x = self.down2(e2)  # (B, 4c, H/8, W/8)
         if self.fuse2 is not None:
-            x = self.fuse2(torch.cat([x, x if state is None else state.f2], dim=1))  # Eq. (4)
+            x = self.fuse2(torch.cat([x, x if state is None else state[1]], dim=1))  # Eq. (4)
         f2 = self.bottom(x)
         f1 = self.decoder2(self.up2(f2) + e2)
         residual = self.tail(self.decoder1(self.up1(f1) + e1))  # (B, 12, H/2, W/2)

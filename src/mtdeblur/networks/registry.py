@@ -5,25 +5,42 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from mtdeblur.networks.convert import ImageToImageConfig, ProgressiveAdapter
+from mtdeblur.networks.deblurgan_v2 import DeblurGANv2, DeblurGANv2Config
+from mtdeblur.networks.deepdeblur import DeepDeblur, DeepDeblurConfig
+from mtdeblur.networks.dmphn import DMPHN, DMPHNConfig
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
 from mtdeblur.networks.mtrnn import MTRNN, MTRNNConfig
+from mtdeblur.networks.nafnet import NAFNet, NAFNetConfig
+from mtdeblur.networks.pss_nsc import PSSNSC, PSSNSCConfig
+from mtdeblur.networks.scale_recurrent import ScaleRecurrent, ScaleRecurrentConfig
 
 
 class Entry(NamedTuple):
-    """A network's class and the dataclass of its options."""
+    """A network's class and the dataclass of its options.
+
+    The network is progressive, or image to image: then its options extend `ImageToImageConfig`, and
+    `create_network` puts the adapter of `mtdeblur.networks.convert` around it.
+    """
 
     network: type[nn.Module]
     config: type[Any]
 
 
 NETWORKS: dict[str, Entry] = {
+    "deblurgan_v2": Entry(DeblurGANv2, DeblurGANv2Config),
+    "deepdeblur": Entry(DeepDeblur, DeepDeblurConfig),
+    "dmphn": Entry(DMPHN, DMPHNConfig),
     "mtnaf": Entry(MTNAF, MTNAFConfig),
     "mtrnn": Entry(MTRNN, MTRNNConfig),
+    "nafnet": Entry(NAFNet, NAFNetConfig),
+    "pss_nsc": Entry(PSSNSC, PSSNSCConfig),
+    "scale_recurrent": Entry(ScaleRecurrent, ScaleRecurrentConfig),
 }
 
 
 def create_network(name: str, **options: Any) -> nn.Module:
-    """Build a network with fresh weights.
+    """Build a progressive network with fresh weights.
 
     Args:
         name: a key of `NETWORKS`.
@@ -39,7 +56,8 @@ def create_network(name: str, **options: Any) -> nn.Module:
     if unknown := sorted(set(options) - set(known)):
         raise ValueError(f"network {name!r} takes the options {', '.join(known)}, not {', '.join(unknown)}")
     config = entry.config(**options)
-    return entry.network(config)
+    network = entry.network(config)
+    return ProgressiveAdapter(network) if isinstance(config, ImageToImageConfig) else network
 
 
 def network_options(network: nn.Module) -> tuple[str, dict[str, Any]]:
@@ -48,6 +66,8 @@ def network_options(network: nn.Module) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: if the network is not a registered one.
     """
+    if isinstance(network, ProgressiveAdapter):
+        network = network.network
     for name, entry in NETWORKS.items():
         if type(network) is entry.network:
             return name, asdict(network.config)  # pyright: ignore[reportArgumentType, reportCallIssue]

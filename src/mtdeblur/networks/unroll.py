@@ -1,30 +1,113 @@
-"""The one loop that runs a progressive network again and again (Fig. 1d)."""
+"""The one loop that carries out the steps of a plan, one after the other (Fig. 1)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from mtdeblur.networks.contract import ProgressiveNetwork, State
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, members, same_state
 
 
-def unroll(network: ProgressiveNetwork, blurred: Tensor, iterations: int) -> Iterator[Tensor]:
-    """Yield the estimate of every iteration; at the first, the estimate is the blurred image itself.
+class Step(NamedTuple):
+    """How one iteration is carried out.
+
+    Attributes:
+        scale: at 1/scale of full resolution.
+        network: by which member of the model.
+    """
+
+    scale: int = 1
+    network: int = 0
+
+
+class StepLike(Protocol):
+    """A step, or anything that knows as much, such as a goal of `mtdeblur.approaches`."""
+
+    @property
+    def scale(self) -> int:
+        """See `Step`."""
+        ...
+
+    @property
+    def network(self) -> int:
+        """See `Step`."""
+        ...
+
+
+def default_steps(model: nn.Module) -> tuple[Step, ...]:
+    """The steps of a model's own approach at test time, see `Contract.iterations` and `Contract.scales`."""
+    contract = cast("Contract", model.contract)
+    if not contract.scales:
+        return (Step(),) * contract.iterations
+    several = len(members(model)) > 1
+    return tuple(Step(scale, number if several else 0) for number, scale in enumerate(contract.scales))
+
+
+def unroll(
+    networks: ProgressiveNetwork | Sequence[ProgressiveNetwork],
+    blurred: Tensor,
+    steps: int | Sequence[StepLike],
+) -> Iterator[Tensor]:
+    """Yield the estimate of every step; at the first, the estimate is the blurred image itself.
 
     Args:
-        network: one iteration, see `mtdeblur.networks.contract`.
+        networks: one network, or the members of a model, see `mtdeblur.networks.contract`.
         blurred: I0, (B, 3, H, W) in [0, 1], float.
-        iterations: how many, 1 or more.
+        steps: one or more; a number stands for so many at full resolution by the first network.
 
     Yields:
-        (B, 3, H, W), not clamped.
+        (B, 3, H / scale, W / scale), sizes rounded up, not clamped.
 
     Raises:
-        ValueError: if there are no iterations.
+        ValueError: if there are no steps.
     """
-    if iterations < 1:
-        raise ValueError(f"the number of iterations must be at least 1, not {iterations}")
+    plan = [Step()] * steps if isinstance(steps, int) else steps
+    if not plan:
+        raise ValueError(f"the number of iterations must be at least 1, not {len(plan)}")
+    some = networks if isinstance(networks, Sequence) else [networks]
     estimate: Tensor = blurred
     state: State = None
-    for _ in range(iterations):
-        estimate, state = network(blurred, estimate, state)
+    for step in plan:
+        estimate, state = carry_out(some[step.network], step.scale, blurred, estimate, state)
         yield estimate
+
+
+def carry_out(
+    network: ProgressiveNetwork, scale: int, blurred: Tensor, estimate: Tensor, state: State
+) -> tuple[Tensor, State]:
+    """One iteration at 1/scale: blurred image, estimate and state are resized bilinearly first, Eq. (2).
+
+    Args:
+        network: what carries it out.
+        scale: 1 is full resolution.
+        blurred: I0 at full resolution, (B, 3, H, W) in [0, 1], float.
+        estimate: the estimate so far, at any resolution.
+        state: what the iteration before gave back, at its resolution.
+
+    Returns:
+        The new estimate (B, 3, H / scale, W / scale), sizes rounded up, not clamped, and the state.
+    """
+    height, width = (-(-side // scale) for side in blurred.shape[-2:])
+    contract = network.contract
+    padded = [-(-side // contract.multiple) * contract.multiple for side in (height, width)]
+    if state is not None and contract.state_scales:
+        maps = (
+            resize(part, padded[0] // smaller, padded[1] // smaller)
+            for part, smaller in zip(state, contract.state_scales, strict=True)
+        )
+        state = same_state(state, maps)
+    return network(resize(blurred, height, width), resize(estimate, height, width), state)
+
+
+def resize(image: Tensor, height: int, width: int) -> Tensor:
+    """Resize bilinearly, without antialiasing, pixel areas aligned; the image itself where nothing changes.
+
+    Args:
+        image: (B, C, H, W), float.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+    """
+    if image.shape[-2:] == (height, width):
+        return image
+    return functional.interpolate(image, (height, width), mode="bilinear", align_corners=False)

@@ -1,6 +1,7 @@
 """Incremental temporal training, Section 4.1 of the paper."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -11,11 +12,11 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from mtdeblur.approaches import at_level_one
+from mtdeblur.approaches import Goal, at_level_one
 from mtdeblur.data.ladders import LadderBatch, ValidationSet
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.networks.contract import ProgressiveNetwork, RecurrentMaps, State
-from mtdeblur.networks.unroll import unroll
+from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_state
+from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 
 SAMPLE = 256  # height and width of the sample pictures beside the curves, at most
@@ -36,10 +37,12 @@ class Validation(NamedTuple):
 
 
 class IncrementalTemporalTraining(pl.LightningModule):
-    """Trains a progressive network one iteration at a time.
+    """Trains a progressive network one iteration at a time, over the goals of any approach.
 
     Every iteration has its own L1 loss, backward pass and optimiser step; the estimate and the state that it
-    hands on are detached. So memory does not grow with the number of iterations.
+    hands on are detached. So memory does not grow with the number of iterations. (`approach.through` lets
+    several iterations share a backward pass and a step.) The networks of the stacking version are trained one
+    after the other, each for its share of the batches and of the learning rate's schedule.
 
     Attributes:
         batches_done: how many batches the network has been trained on.
@@ -68,9 +71,14 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.rebuilt_at: int | None = None
 
     @property
-    def iterate(self) -> ProgressiveNetwork:
-        """One iteration of the network."""
-        return cast("ProgressiveNetwork", self.network)
+    def members(self) -> Sequence[ProgressiveNetwork]:
+        """The networks that goals name by number."""
+        return members(self.network)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that validation carries out."""
+        return self.config.approach.steps(self.config.validation.iterations, len(self.members))
 
     @property
     def finished(self) -> bool:
@@ -81,35 +89,61 @@ class IncrementalTemporalTraining(pl.LightningModule):
         """Carry out the plan of goals of one batch, an optimiser step an iteration.
 
         Returns:
-            `losses`: (iterations,) float, each iteration's L1 loss.
+            `losses`: (iterations,) float, each iteration's L1 loss; of the stacking version, that of the
+            network whose turn it is.
         """
         optimiser = cast("LightningOptimizer", self.optimizers())
-        settings = self.config.optimiser
-        rate = learning_rate(settings, batch.number) * self._warmth(batch.number)
+        settings, approach = self.config.optimiser, self.config.approach
+        first, rate = self._turn(batch.number)
+        rate *= self._warmth(batch.number)
         for group in optimiser.param_groups:
             group["lr"] = rate
         draw = np.random.default_rng((self.config.seed, batch.number, 19))
-        fewest, most = self.config.approach.extra
-        plan = self.config.approach.plan(batch.level, int(draw.integers(fewest, most + 1)))
+        fewest, most = approach.extra
+        plan = approach.plan(batch.level, int(draw.integers(fewest, most + 1)), len(self.members))
         plan = at_level_one(plan) if batch.has_pairs else plan
-        losses: list[Tensor] = []
         estimate: Tensor = batch.blurred
         state: State = None
-        for goal in plan:
-            estimate, state = self.iterate(batch.blurred, estimate, state)
-            distances = (estimate - batch.ladder[goal.level]).abs().mean(dim=(1, 2, 3))  # (B,), L1 of each
-            optimiser.zero_grad()
-            self.manual_backward(distances.mean() if settings.loss == "l1" else log_l1(distances))
-            if settings.clip is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
-            optimiser.step()
-            losses.append(distances.detach().mean())
+        for goal in plan[:first]:  # the networks before the one whose turn it is
+            with torch.no_grad():
+                estimate, state = self._carry_out(goal, batch, estimate, state)
+        plan = plan[first : first + 1] if approach.name == "stacked" else plan
+        losses: list[Tensor] = []
+        for number, goal in enumerate(plan, 1):
+            estimate, state = self._carry_out(goal, batch, estimate, state)
+            sharp = resize(batch.ladder[goal.level], *estimate.shape[-2:])
+            losses.append((estimate - sharp).abs().mean(dim=(1, 2, 3)))  # (B,), L1 of each
+            if number % approach.through and number < len(plan):
+                continue
+            together = losses[(number - 1) // approach.through * approach.through :]
+            self._learn(optimiser, torch.stack([_loss(distances, settings) for distances in together]).sum())
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
         self.log("learning_rate", rate)
-        for iteration, loss in enumerate(losses, 1):
+        means = [distances.detach().mean() for distances in losses]
+        for iteration, loss in enumerate(means, first + 1):
             self.log(f"loss/iteration{iteration}", loss)
-        return {"losses": torch.stack(losses)}
+        return {"losses": torch.stack(means)}
+
+    def _turn(self, batch: int) -> tuple[int, float]:
+        """How many networks of the stacking version are trained already (0 otherwise), and the rate."""
+        settings = self.config.optimiser
+        if self.config.approach.name != "stacked":
+            return 0, learning_rate(settings, batch, settings.batches)
+        share = -(-settings.batches // self.config.approach.networks)
+        return batch // share, learning_rate(settings, batch % share, share)
+
+    def _carry_out(
+        self, goal: Goal, batch: LadderBatch, estimate: Tensor, state: State
+    ) -> tuple[Tensor, State]:
+        return carry_out(self.members[goal.network], goal.scale, batch.blurred, estimate, state)
+
+    def _learn(self, optimiser: LightningOptimizer, loss: Tensor) -> None:
+        optimiser.zero_grad()
+        self.manual_backward(loss)
+        if self.config.optimiser.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip)
+        optimiser.step()
 
     def _warmth(self, batch: int) -> float:
         """From 0 to 1, a share of the learning rate, while the optimiser's state is built up again."""
@@ -137,11 +171,11 @@ class IncrementalTemporalTraining(pl.LightningModule):
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Measure the network on the validation set of that number, iteration by iteration."""
         chosen = self.sets[batch]
-        iterations = self.config.validation.iterations
-        totals = np.zeros(iterations + 1)
+        totals = np.zeros(len(self.steps) + 1)
         for number, (blurred, sharp) in enumerate(chosen.pairs):
             blurred, sharp = blurred.to(self.device), sharp.to(self.device)
-            images = [blurred, *unroll(self.iterate, blurred, iterations)]
+            estimates = unroll(self.members, blurred, self.steps)
+            images = [blurred, *(resize(estimate, *blurred.shape[-2:]) for estimate in estimates)]
             totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
             if number == 0:
                 self._show(chosen.name, images)
@@ -203,10 +237,15 @@ def log_l1(distances: Tensor) -> Tensor:
 
 def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
     """Cut the graph between two iterations, so that each is trained independently (Section 4.1)."""
-    return estimate.detach(), None if state is None else RecurrentMaps(*(part.detach() for part in state))
+    return estimate.detach(), same_state(state, (part.detach() for part in state or ()))
 
 
-def learning_rate(settings: OptimiserConfig, batch: int) -> float:
+def _loss(distances: Tensor, settings: OptimiserConfig) -> Tensor:
+    """What is minimised, from the samples' L1 losses (B,)."""
+    return distances.mean() if settings.loss == "l1" else log_l1(distances)
+
+
+def learning_rate(settings: OptimiserConfig, batch: int, batches: int) -> float:
     """The learning rate of a batch: a linear rise over the warm-up, times the schedule.
 
     With rate r, final rate f, warm-up w and length T in batches, `halve` has
@@ -216,11 +255,12 @@ def learning_rate(settings: OptimiserConfig, batch: int) -> float:
     Args:
         settings: of the optimiser.
         batch: number of the batch, from 0.
+        batches: T.
     """
     rise = min(1.0, (batch + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "halve":
         return settings.learning_rate * rise * 0.5 ** (batch // settings.halve_every)
-    done = max(0, batch - settings.warmup) / max(1, settings.batches - settings.warmup)
+    done = max(0, batch - settings.warmup) / max(1, batches - settings.warmup)
     fall = (1 + math.cos(math.pi * min(1.0, done))) / 2
     return rise * (settings.final + (settings.learning_rate - settings.final) * fall)
 

@@ -10,11 +10,21 @@ from typing import Annotated, Any, Literal, Self, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from mtdeblur.approaches import MAXIMUM_ITERATIONS, Plan, multi_temporal, one_stage
+from mtdeblur.approaches import (
+    MAXIMUM_ITERATIONS,
+    Plan,
+    across_scales,
+    multi_scale,
+    multi_temporal,
+    one_stage,
+    separate,
+    stacked,
+)
 from mtdeblur.data.ladders import Exposures
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
 from mtdeblur.networks.registry import NETWORKS
+from mtdeblur.networks.unroll import Step
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -37,6 +47,8 @@ class NetworkConfig(Section):
 
     name: str = "mtrnn"
     options: dict[str, Any] = {}
+    later: dict[str, Any] = {}
+    """Options in which the second and further networks differ, for approaches that have several."""
     weights: Path | None = None
     """Weights to start from; otherwise fresh ones."""
 
@@ -47,31 +59,38 @@ class NetworkConfig(Section):
         self.checked_options()
         return self
 
-    def checked_options(self) -> dict[str, Any]:
-        """Every option of the network, those that are not given at their defaults.
+    def checked_options(self, number: int = 0) -> dict[str, Any]:
+        """Every option of the network with that number, those that are not given at their defaults.
 
         Raises:
             ValidationError: if an option does not exist or has a wrong type.
         """
         options = create_model("Options", __base__=Section, options=(NETWORKS[self.name].config, ...))
-        checked: Any = options.model_validate_json(json.dumps({"options": self.options}))
+        given = self.options | self.later if number else self.options
+        checked: Any = options.model_validate_json(json.dumps({"options": given}))
         return asdict(checked.options)
 
 
 class ApproachConfig(Section):
-    """The plan of goals (Section 4.1)."""
+    """The plan of goals (Fig. 1 and Section 4.1)."""
 
-    name: Literal["multi_temporal", "one_stage"] = "multi_temporal"
+    name: Literal["multi_temporal", "one_stage", "stacked", "multi_scale", "multi_scale_temporal"] = (
+        "multi_temporal"
+    )
     levels: tuple[int, ...] = (7, 9, 11, 13)
     """Temporal levels of the inputs, one drawn per batch."""
     step: int = 2
-    """Temporal step TS; for multi_temporal."""
+    """Temporal step TS; for multi_temporal and multi_scale_temporal."""
     extra: tuple[int, int] = (1, 3)
-    """Fewest and most further iterations that aim at TL1, drawn per batch; for multi_temporal."""
+    """Fewest and most further iterations that aim at TL1, drawn per batch; for the same."""
     iterations: Positive | None = None
-    """A fixed number of iterations in place of extra; for one_stage 1 where nothing is said."""
+    """A fixed number of iterations in place of extra; 1 for one_stage, 3 for stacked if nothing is said."""
     maximum: Positive = MAXIMUM_ITERATIONS
-    """Every plan is cut here."""
+    """Every plan is cut here (before it is crossed with the scales)."""
+    sharing: bool = True
+    """Whether iterations share their weights; without, each has a network of its own (Section 6)."""
+    through: Positive = 1
+    """How many iterations are back-propagated through together; the paper's are trained one by one."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -82,21 +101,68 @@ class ApproachConfig(Section):
         if not 0 <= self.extra[0] <= self.extra[1]:
             raise ValueError("extra must be the fewest and the most further iterations, in that order")
         default = type(self).model_fields
-        if self.name == "one_stage" and self.step != default["step"].default:
-            raise ValueError("step is for multi_temporal; one_stage goes to TL1 at once")
-        if self.extra != default["extra"].default and (self.name == "one_stage" or self.iterations):
+        if not self.temporal and self.step != default["step"].default:
+            raise ValueError(f"step is for multi_temporal; {self.name} goes to TL1 at once")
+        if self.extra != default["extra"].default and (not self.temporal or self.iterations):
             raise ValueError("extra is for multi_temporal without a fixed number of iterations")
         if self.iterations is not None and self.iterations > self.maximum:
             raise ValueError(f"iterations is {self.iterations}, above the maximum of {self.maximum}")
+        if self.iterations is not None and self.name == "multi_scale":
+            raise ValueError("multi_scale has one iteration at each of its scales; leave iterations out")
+        if self.name == "stacked" and (self.through > 1 or not self.sharing):
+            raise ValueError("stacked trains networks of their own one after the other by itself")
         return self
 
-    def plan(self, level: int, extra: int) -> Plan:
-        """The goals from an input level; `extra` is this batch's number of further iterations."""
+    @property
+    def temporal(self) -> bool:
+        """Whether the goals lead over intermediate temporal levels."""
+        return self.name in ("multi_temporal", "multi_scale_temporal")
+
+    @property
+    def networks(self) -> int:
+        """How many networks the approach itself asks for."""
+        if self.name == "stacked":
+            return self.iterations or 3
+        return 1 if self.sharing else len(self._goals(max(self.levels), self.extra[1]))
+
+    def plan(self, level: int, extra: int, members: int = 1) -> Plan:
+        """The goals from an input level.
+
+        Args:
+            level: temporal level of the input.
+            extra: this batch's number of further iterations.
+            members: how many networks the model has; with several, each goal has its own.
+        """
+        goals = self._goals(level, extra)
+        return separate(goals) if members > 1 else goals
+
+    def steps(self, iterations: int, members: int = 1) -> tuple[Step, ...]:
+        """How a picture is deblurred that nobody knows the level of.
+
+        Args:
+            iterations: how many, where the approach leaves it open; over each scale for multi_scale_temporal.
+            members: how many networks the model has.
+        """
+        goals = one_stage(1, iterations)
+        if self.name == "multi_scale":
+            goals = multi_scale(1)
+        elif self.name == "multi_scale_temporal":
+            goals = across_scales(goals)
+        if members > 1:
+            goals = separate(goals)[:members]
+        return tuple(Step(goal.scale, goal.network) for goal in goals)
+
+    def _goals(self, level: int, extra: int) -> Plan:
         if self.name == "one_stage":
             return one_stage(level, self.iterations or 1)
-        return multi_temporal(
+        if self.name == "stacked":
+            return stacked(level, self.iterations or 3)
+        if self.name == "multi_scale":
+            return multi_scale(level)
+        goals = multi_temporal(
             level, step=self.step, extra=extra, iterations=self.iterations, maximum=self.maximum
         )
+        return goals if self.name == "multi_temporal" else across_scales(goals)
 
 
 class DataConfig(Section):
@@ -175,7 +241,7 @@ class OptimiserConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32 lets GPUs multiply in TF32; bfloat16 keeps the weights and their steps in float32."""
     zero_last: bool = False
-    """Start the network's last convolution at zero, so that training starts at the identity."""
+    """Start the network's last convolution at zero where training then starts at the identity."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -6,7 +6,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
+from mtdeblur.networks.unroll import Step
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
 from mtdeblur.training.config import fingerprint
 from mtdeblur.training.progress import say
@@ -163,10 +164,11 @@ class BestWeights(Callback):
         training = as_training(pl_module)
         history = training.history
         notes = {**_notes(training), "gains": json.dumps(history[-1].gains)}
-        gain, iterations = score(history[-1].gains)
-        if gain >= max(score(row.gains)[0] for row in history):
-            save_network(self.folder / BEST_WEIGHTS, training.network, notes=notes, iterations=iterations)
-        save_network(self.folder / LAST_WEIGHTS, training.network, notes=notes, iterations=iterations)
+        gain, iterations = score(history[-1].gains, training.steps)
+        steps = training.steps[:iterations]
+        if gain >= max(score(row.gains, training.steps)[0] for row in history):
+            save_network(self.folder / BEST_WEIGHTS, training.network, notes=notes, iterations=steps)
+        save_network(self.folder / LAST_WEIGHTS, training.network, notes=notes, iterations=steps)
         rows = [row._asdict() for row in history]
         write_atomically(self.folder / "history.json", json.dumps(rows, indent=1).encode())
 
@@ -176,17 +178,19 @@ def _notes(training: IncrementalTemporalTraining) -> dict[str, str]:
     return {"batches": str(training.batches_done), "run": fingerprint(training.config)}
 
 
-def score(gains: dict[str, list[float]]) -> tuple[float, int]:
+def score(gains: dict[str, list[float]], steps: Sequence[Step]) -> tuple[float, int]:
     """How good weights are: gain in PSNR over the sets, on average, at the iteration where it is highest.
 
     Args:
         gains: validation set to gain in dB at each iteration, at least one set.
+        steps: the iterations; only those at full resolution count.
 
     Returns:
         The gain in dB, and the iteration, from 1.
     """
     means = [sum(row) / len(row) for row in zip(*gains.values(), strict=True)]
-    best = max(range(len(means)), key=means.__getitem__)
+    full = [index for index, step in enumerate(steps) if step.scale == 1]
+    best = max(full, key=means.__getitem__)
     return means[best], best + 1
 
 

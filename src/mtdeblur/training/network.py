@@ -1,12 +1,14 @@
 """The network that a training run starts from."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
-from mtdeblur.networks.contract import ProgressiveNetwork
+from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.weights.store import load_network
@@ -15,33 +17,66 @@ from mtdeblur.weights.store import load_network
 def build_network(config: TrainingConfig) -> nn.Module:
     """The configured network, channels-last: with given weights, or fresh ones that the seed determines.
 
+    An approach without weight sharing over iterations has several of the kind, see `Several`.
+
     Raises:
         UserError: if the network cannot be built with these options, or the weights are another network's.
     """
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
-        try:
-            network = create_network(config.network.name, **config.network.checked_options())
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"network.options: {' '.join(str(error).split())}") from error
+        networks = [_fresh(config, number) for number in range(config.approach.networks)]
+    network = Several(networks) if len(networks) > 1 else networks[0]
     if config.network.weights is not None:
-        given = load_network(config.network.weights)
-        try:
-            network.load_state_dict(given.state_dict())
-        except RuntimeError as error:
-            raise UserError(
-                f"network.weights: {config.network.weights} holds another network than {config.network.name} "
-                f"with these options"
-            ) from error
-    elif config.optimiser.zero_last:
-        last = last_convolution(network)
-        nn.init.zeros_(last.weight)
-        if last.bias is not None:
-            nn.init.zeros_(last.bias)
+        _fill(network, config.network.weights, config.network.name)
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return network
+
+
+def _fresh(config: TrainingConfig, number: int) -> nn.Module:
+    try:
+        network = create_network(config.network.name, **config.network.checked_options(number))
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"network.options: {' '.join(str(error).split())}") from error
+    if config.optimiser.zero_last:
+        start_at_identity(network.eval())
+    return network.train()
+
+
+def _fill(network: nn.Module, weights: Path, name: str) -> None:
+    """Load the weights of a model of the same shape; several networks all start from one network's."""
+    given = load_network(weights)
+    parts: Iterable[nn.Module] = (network,)
+    if isinstance(network, Several) and not isinstance(given, Several):
+        parts = network.networks
+    try:
+        for part in parts:
+            part.load_state_dict(given.state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"network.weights: {weights} holds another network than {name} with these options"
+        ) from error
+
+
+def start_at_identity(network: nn.Module) -> None:
+    """Zero the last convolution if the network then gives back what it is given; otherwise change nothing.
+
+    Args:
+        network: one of the registry, on the CPU. One that writes its picture directly, adding it to nothing,
+            stays as it is.
+    """
+    last = last_convolution(network)
+    parameters = [part for part in (last.weight, last.bias) if part is not None]
+    before = [part.detach().clone() for part in parameters]
+    picture = torch.linspace(0, 1, 3 * 16 * 16).view(1, 3, 16, 16)
+    with torch.no_grad():
+        for part in parameters:
+            part.zero_()
+        estimate, _ = members(network)[-1](picture, picture)
+        if not torch.equal(estimate, picture):
+            for part, value in zip(parameters, before, strict=True):
+                part.copy_(value)
 
 
 def last_convolution(network: nn.Module) -> nn.Conv2d:
@@ -60,7 +95,7 @@ def last_convolution(network: nn.Module) -> nn.Conv2d:
     hooks = [part.register_forward_hook(watch) for part in network.modules() if isinstance(part, nn.Conv2d)]
     picture = torch.zeros(1, 3, 16, 16)
     with torch.no_grad():
-        cast("ProgressiveNetwork", network)(picture, picture)
+        members(network)[-1](picture, picture)
     for hook in hooks:
         hook.remove()
     return ran[-1]

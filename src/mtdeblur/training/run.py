@@ -123,7 +123,7 @@ def train(
         trainer = pl.Trainer(
             accelerator=device,
             devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
+            strategy=_strategy(devices, len(module.members)),
             precision="bf16-mixed" if config.optimiser.precision == "bfloat16" else "32-true",
             max_epochs=1,
             val_check_interval=config.validation.every,
@@ -218,6 +218,13 @@ def _pack_photos(config: TrainingConfig, folder: Path, begun: bool) -> Path:
     if is_first_process() and not begun:
         build_pack(pack, photos=config.data.photos)
     return pack
+
+
+def _strategy(devices: int, members: int) -> str:
+    """Distributed data parallel over several devices; one of several networks' steps leaves the rest out."""
+    if devices == 1:
+        return "auto"
+    return "ddp" if members == 1 else "ddp_find_unused_parameters_true"
 
 
 def _outcome(folder: Path, finished: bool, interrupted: int | None = None) -> Outcome:

@@ -86,10 +86,10 @@ def catalogue() -> dict[str, Weights]:
 
 
 def find_weights(source: str | Path | None = None) -> Path:
-    """The weights file that a name or a path stands for, downloaded first where the catalogue says so.
+    """The weights file or folder that a name or a path stands for, downloaded first if the catalogue says so.
 
     Args:
-        source: a name of the catalogue, the path of a file, or None for the default weights.
+        source: a name of the catalogue, the path of a file or of a folder, or None for the default weights.
 
     Raises:
         UserError: if there is no such name or file, it cannot be downloaded, or it is not the file that the
@@ -101,8 +101,10 @@ def find_weights(source: str | Path | None = None) -> Path:
     if isinstance(source, str) and source in entries:
         return _fetch(source, entries[source])
     path = Path(source).expanduser()
-    if not path.is_file():
-        raise UserError(f"there are no weights {str(source)!r}: give a file, or one of {', '.join(entries)}")
+    if not path.exists():
+        raise UserError(
+            f"there are no weights {str(source)!r}: give a file, a folder, or one of {', '.join(entries)}"
+        )
     return path
 
 

@@ -7,15 +7,12 @@ bit for bit, in both directions.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from mtdeblur.errors import UserError
-from mtdeblur.networks.mtrnn import GREY_LEVELS, MTRNN, RGB_MEAN, MTRNNConfig
+from mtdeblur.networks.mtrnn import GREY_LEVELS, RGB_MEAN
+from mtdeblur.weights.layouts import Layout, Translation
 
 _SINGLE = {
     "conv1_1.0": "head",
@@ -51,7 +48,7 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a state dict of the authors' program to one of `MTRNN`.
 
     Args:
-        state: theirs, with or without the `module.` that DataParallel puts before every name.
+        state: theirs.
 
     Returns:
         The same tensors under our names; `sub_mean` and `add_mean` are checked and left out.
@@ -60,14 +57,14 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ValueError: if a name is unknown, or the mean colour is not the released model's.
     """
     renamed: dict[str, Tensor] = {}
-    for full_name, value in state.items():
-        module, _, kind = full_name.removeprefix("module.").rpartition(".")
+    for name, value in state.items():
+        module, _, kind = name.rpartition(".")
         if module in _SHIFTS:
             _check_shift(f"{module}.{kind}", value)
         elif module in _MODULES:
             renamed[f"{_MODULES[module]}.{kind}"] = value
         else:
-            raise ValueError(f"{full_name} is no parameter of the authors' MT-RNN")
+            raise ValueError(f"{name} is no parameter of the authors' MT-RNN")
     return renamed
 
 
@@ -87,35 +84,20 @@ def to_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def load_authors(path: str | Path) -> MTRNN:
-    """Read a checkpoint of the authors' program.
-
-    Args:
-        path: a file that `torch.save` wrote, holding their state dict; nothing else in it is unpickled.
-
-    Returns:
-        The network, float32, in evaluation mode, on the CPU; without recurrent maps if the file has none.
+def translate(state: Mapping[str, Tensor]) -> Translation:
+    """The network of a state dict of the authors' program; without recurrent maps if it has none.
 
     Raises:
-        UserError: if the file is missing, damaged or of another program.
+        ValueError: as `from_authors` does.
     """
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"there is no weights file {path}")
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(loaded, Mapping):
-            raise ValueError(f"it holds a {type(loaded).__name__}, not a state dict")
-        state = from_authors(cast("Mapping[str, Tensor]", loaded))
-        head = state["head.weight"]  # (width, 6, kernel, kernel)
-        config = MTRNNConfig(width=head.shape[0], kernel=head.shape[-1], recurrent="fuse1.weight" in state)
-        network = MTRNN(config)
-        network.load_state_dict(state)
-    except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        raise _unreadable(path, str(error)) from None
-    except UnpicklingError:
-        raise _unreadable(path, "it is no PyTorch state dict, or holds more than tensors") from None
-    return network.float().eval()
+    renamed = from_authors(state)
+    head = renamed["head.weight"]  # (width, 6, kernel, kernel)
+    recurrent = "fuse1.weight" in renamed
+    options = {"width": head.shape[0], "kernel": head.shape[-1], "recurrent": recurrent}
+    return Translation("mtrnn", options, renamed)
+
+
+LAYOUTS = (Layout("the MT-RNN authors' (model_best.pt)", "conv1_1.0.weight", translate),)
 
 
 def _shift(name: str) -> Tensor:
@@ -129,7 +111,3 @@ def _check_shift(name: str, value: Tensor) -> None:
     expected = _shift(name)
     if value.shape != expected.shape or not torch.allclose(value.to(expected), expected, rtol=1e-5):
         raise ValueError(f"{name} does not shift by the mean colour {RGB_MEAN} of the released model")
-
-
-def _unreadable(path: Path, reason: str) -> UserError:
-    return UserError(f"cannot load weights from {path}: {' '.join(reason.split())[:300]}")

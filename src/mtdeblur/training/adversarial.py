@@ -1,0 +1,155 @@
+"""The losses of DeblurGAN-v2 (Kupyn et al., ICCV 2019): content, and two relativistic discriminators."""
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtdeblur.training.perceptual import ContentLoss
+
+POOL = 50
+"""Past outputs of a discriminator whose mean it compares others with."""
+
+
+class AdversarialLoss(nn.Module):
+    """Content loss plus `weight` times the adversarial loss, which is the mean over both discriminators'.
+
+    One discriminator judges patches, the other about the whole crop ("double GAN"). They learn by an Adam of
+    their own. Everything that a resumed run needs, that optimiser's state and the pools too, is in
+    `state_dict`.
+
+    Args:
+        content: judges an estimate by the ground truth beside it.
+        weight: of the adversarial loss, lambda; 0.001 in the authors' program.
+        betas: of the discriminators' Adam.
+        width: channels of the discriminators' first convolution; the others have up to eight times as many.
+    """
+
+    def __init__(
+        self,
+        content: ContentLoss,
+        weight: float = 0.001,
+        betas: tuple[float, float] = (0.9, 0.999),
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        self.content = content
+        self.weight = weight
+        self.discriminators = nn.ModuleList(RelativisticLoss(Discriminator(depth, width)) for depth in (3, 5))
+        self.optimiser = torch.optim.Adam(self.discriminators.parameters(), betas=betas)
+
+    def forward(self, estimate: Tensor, sharp: Tensor, rate: float) -> Tensor:
+        """Let the discriminators learn from one batch, then judge the estimates.
+
+        Args:
+            estimate: of the network, (B, 3, H, W) in [0, 1], float.
+            sharp: the ground truth, same shape.
+            rate: learning rate of the discriminators in this step.
+
+        Returns:
+            The network's loss, a scalar; its gradient reaches the estimate alone.
+        """
+        fake, real = 2 * estimate - 1, 2 * sharp - 1  # what DeblurGAN works on: [-1, 1]
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad()
+        self.discriminators.requires_grad_(True)
+        with torch.enable_grad():
+            loss = self._mean([judge.discriminator_loss(fake.detach(), real) for judge in self._judges])
+            loss.backward()  # pyright: ignore[reportUnknownMemberType]
+        self.optimiser.step()  # pyright: ignore[reportUnknownMemberType]
+        self.discriminators.requires_grad_(False)
+        adversarial = self._mean([judge.generator_loss(fake) for judge in self._judges])
+        return self.content(estimate, sharp) + self.weight * adversarial
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The optimiser's state."""
+        return self.optimiser.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.optimiser.load_state_dict(state)
+
+    @property
+    def _judges(self) -> list["RelativisticLoss"]:
+        return [judge for judge in self.discriminators if isinstance(judge, RelativisticLoss)]
+
+    @staticmethod
+    def _mean(losses: list[Tensor]) -> Tensor:
+        return torch.stack(losses).mean()
+
+
+class RelativisticLoss(nn.Module):
+    """Relativistic average least squares, RaGAN-LS: is an image more real than the others are on average?
+
+    With D the discriminator's map of outputs, and means over the last 50 outputs of their kind, which are
+    constants:
+
+    - for the discriminator ((D(real) - mean D(fake) - 1)^2 + (D(fake) - mean D(real) + 1)^2) / 2;
+    - for the network the mirror image, of which (D(fake) - mean D(real) - 1)^2 / 2 depends on it.
+
+    Args:
+        discriminator: judges images (B, 3, H, W) in [-1, 1].
+    """
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+        self.real = Pool(POOL)
+        self.fake = Pool(POOL)
+
+    def discriminator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
+        """A scalar; `fake` and `real` are (B, 3, H, W) in [-1, 1]."""
+        judged_fake, judged_real = self.discriminator(fake), self.discriminator(real)  # (B, 1, h, w)
+        self.fake.add(judged_fake)
+        self.real.add(judged_real)
+        to_real = (judged_real - self.fake.mean() - 1).square().mean()
+        to_fake = (judged_fake - self.real.mean() + 1).square().mean()
+        return (to_real + to_fake) / 2
+
+    def generator_loss(self, fake: Tensor) -> Tensor:
+        """A scalar; `fake` is (B, 3, H, W) in [-1, 1]."""
+        return (self.discriminator(fake) - self.real.mean() - 1).square().mean() / 2
+
+
+class Pool(nn.Module):
+    """Mean outputs of a discriminator for the last images.
+
+    Args:
+        size: for how many images.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.full((size,), torch.nan))  # not a number where there is none yet
+        self.means: Tensor
+
+    def add(self, outputs: Tensor) -> None:
+        """Take in the outputs (B, 1, h, w) for a batch of images; the oldest go."""
+        new = outputs.detach().mean(dim=(1, 2, 3)).to(self.means.dtype)
+        self.means = torch.cat([self.means, new])[-len(self.means) :]
+
+    def mean(self) -> Tensor:
+        """Over all images in the pool, a scalar; there is at least one."""
+        return self.means.nanmean()
+
+
+class Discriminator(nn.Sequential):
+    """PatchGAN: a map of scores, one for every patch of the picture that a score can see.
+
+    Args:
+        depth: convolutions that halve the picture: 3 for patches, 5 for about a whole crop.
+        width: channels of the first; doubled at each up to eight times as many.
+    """
+
+    def __init__(self, depth: int, width: int = 64) -> None:
+        widths = [width * min(2**level, 8) for level in range(depth + 1)]
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=2), nn.LeakyReLU(0.2)]
+        for level, (before, after) in enumerate(pairwise(widths), 1):
+            layers += [
+                nn.Conv2d(before, after, 4, stride=2 if level < depth else 1, padding=2),
+                nn.InstanceNorm2d(after),
+                nn.LeakyReLU(0.2),
+            ]
+        super().__init__(*layers, nn.Conv2d(widths[-1], 1, 4, padding=2))

@@ -1,0 +1,97 @@
+"""`mtdeblur augment` at the command line."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("pyarrow")
+Augment = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def augment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd) -> Augment:
+    """Run `mtdeblur augment` in this process, in the test's folder: exit code, standard output and error."""
+    from mtdeblur.cli.app import main
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["mtdeblur", "augment", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capfd.readouterr()
+        return int(end.value.code or 0), said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    for number in range(22):
+        pixels = np.full((20, 30, 3), 10 * number, np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:06}.png")
+    return folder
+
+
+def test_frames_become_a_data_set_that_passes_its_check(augment: Augment, clip: Path, tmp_path: Path) -> None:
+    code, out, err = augment("walk", "-o", "set", "--stride", 3, "--workers", 1)
+    assert code == 0
+    assert out.startswith("set: 4 exposures for train; 28 pictures, 0.00 GB")
+    assert "exposures: 4 of 4" in err
+    assert " a second" in err
+    pixels = np.asarray(Image.open(tmp_path / "set/train/walk/TL13/000006.png"))
+    assert (pixels == 60).all()
+    code, out, err = augment("--check", "set")
+    assert (code, out) == (0, "set: 28 files, none missing, altered or extra\n")
+    (tmp_path / "set/train/walk/blur/000006.png").unlink()
+    code, out, err = augment("--check", "set")
+    assert code == 1
+    assert out.splitlines()[0] == "missing: train/walk/blur/000006.png"
+
+
+def test_even_levels_and_pairs_alone(augment: Augment, clip: Path, tmp_path: Path) -> None:
+    options = (
+        "--level",
+        8,
+        "--pairs-only",
+        "--stride",
+        1,
+        "--crf",
+        "gamma",
+        "--test",
+        "walk",
+        "--workers",
+        1,
+    )
+    code, out, _ = augment("walk", "-o", "set", *options)
+    assert (code, out) == (0, "set: 15 exposures for test; 30 pictures, 0.00 GB\n")
+    mean = 255 * np.mean([(10 * number / 255) ** 2.2 for number in range(1, 9)]) ** (1 / 2.2)
+    pixels = np.asarray(Image.open(tmp_path / "set/test/walk/blur/000005.png"))
+    assert np.abs(pixels - mean).max() <= 0.501
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name the sources"),
+        (("walk",), "name the sources"),
+        (("walk", "--check", "set"), "--check takes a data set and nothing else"),
+        (("walk", "-o", "set", "--preset", "t-gopro", "--stride", "3"), "a preset has its own levels"),
+        (("walk", "-o", "set", "--preset", "t-gopro"), "5500 exposures are wanted for train"),
+        (("walk", "-o", "set", "--preset", "gopro"), "not named like a GoPro video"),
+        (("walk", "-o", "set", "--valid", "run"), "no clip is called run"),
+        (("nowhere", "-o", "set"), "there is no file or folder nowhere"),
+        (("--check", "nowhere"), "has no manifest"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    augment: Augment, clip: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    code, out, err = augment(*arguments, "--workers", "1")
+    assert (code, out) == (1, "")
+    assert message in err.splitlines()[-1]
