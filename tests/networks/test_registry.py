@@ -7,7 +7,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import members, pad_to_multiple, same_state
 from mtdeblur.networks.registry import NETWORKS, create_network, network_options
-from mtdeblur.networks.unroll import default_steps, unroll
+from mtdeblur.networks.survey import multiply_accumulates
+from mtdeblur.networks.unroll import Step, default_steps, unroll
 
 SMALL = {
     "deblurgan_v2": ("deblurgan_v2", {"width": 8}),
@@ -250,6 +251,15 @@ def test_cost_of_one_iteration(name, flop_per_pixel):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(blurred, blurred)
     assert counter.get_total_flops() == flop_per_pixel * 32 * 64
+
+
+@pytest.mark.parametrize("steps", [[Step()] * 3, [Step(4), Step(2), Step(), Step(2)]], ids=len)
+def test_the_cost_surveyed_is_that_of_every_step_carried_out(network, steps):
+    blurred = torch.rand(1, 3, 45, 75)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        list(unroll(members(network), blurred, steps))
+    (count,) = multiply_accumulates(network, steps, (45, 75))
+    assert 2 * count == counter.get_total_flops()
 
 
 def test_an_untrained_mtnaf_is_the_identity():

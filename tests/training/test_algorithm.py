@@ -1,7 +1,7 @@
 """Incremental temporal training against a loop written out in plain PyTorch."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.data.pack import Pack
 from mtdeblur.networks.contract import Several
-from mtdeblur.networks.registry import create_network
+from mtdeblur.networks.registry import NETWORKS, conversion, create_network
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate, log_l1
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig, parse_config
@@ -388,3 +388,52 @@ def test_a_goal_at_a_lower_scale_is_the_image_resized(configure: Callable[..., T
             for image in (batch.blurred, batch.ladder[1])
         )
         assert float(loss) == pytest.approx(float((blurred - sharp).abs().mean()), rel=1e-4)
+
+
+SMALLEST: dict[str, dict[str, Any]] = {
+    "deblurgan_v2": {"width": 8},
+    "deepdeblur": {"width": 8, "blocks": 1},
+    "dmphn": {"width": 8},
+    "mtnaf": {"width": 8, "blocks": [1, 1, 1, 1, 1]},
+    "mtrnn": {"width": 8},
+    "nafnet": {"width": 8, "encoder": [1], "decoder": [1]},
+    "pss_nsc": {"width": 8},
+    "scale_recurrent": {"width": 8},
+}
+ITERATIONS = {"one_stage": 1, "multi_scale": 3, "multi_temporal": 5}  # from TL9
+
+
+def own_and_converted() -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Name, the options that convert it (none for its own approach), and the approach."""
+    for name, options in SMALLEST.items():
+        contract: Any = create_network(name, **options).contract
+        single = "one_stage" if contract.iterations == 1 else "multi_temporal"
+        yield name, {}, "multi_scale" if contract.scales else single
+        change = conversion(name)
+        if change is not None:
+            yield name, change, "multi_temporal"
+
+
+@pytest.mark.parametrize(("name", "options", "approach"), list(own_and_converted()), ids=str)
+def test_every_network_learns_in_its_own_approach_and_converted(
+    configure: Callable[..., TrainingConfig], name: str, options: dict[str, Any], approach: str
+) -> None:
+    config = configure(
+        network={"name": name, "options": SMALLEST[name] | options},
+        approach={"name": approach, "levels": [9], "extra": [1, 1 if approach == "multi_temporal" else 3]},
+    )
+    network = build_network(config)
+    before = {key: value.detach().clone() for key, value in network.named_parameters()}
+    training = ByHand(network, config, [])
+    optimiser = training.configure_optimizers()
+    training.configure_optimizers = lambda: optimiser  # type: ignore[method-assign]
+    for _ in range(2):  # NAFNet's blocks are the identity before the first
+        losses = training.by_hand(made_up_batch(9, 32))
+        assert len(losses) == ITERATIONS[approach]
+        assert torch.isfinite(losses).all()
+    for key, value in network.named_parameters():
+        assert value.requires_grad != torch.equal(value, before[key]), key
+
+
+def test_every_network_is_among_those_that_learn() -> None:
+    assert SMALLEST.keys() == NETWORKS.keys()

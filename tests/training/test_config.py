@@ -35,7 +35,11 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
         ("network: {name: mtnaf, options: {width: wide}}", "network.options.width", "integer"),
         ("network: {name: mtnaf, options: {blocks: [1, 2]}}", "network.options.blocks.2", "required"),
         ("network: {options: {kernel: 4}}", "network.options", "kernel odd"),
-        ("network: {name: unet}", "network", "there are mtnaf, mtrnn"),
+        (
+            "network: {name: unet}",
+            "network",
+            "there are deblurgan_v2, deepdeblur, dmphn, mtnaf, mtrnn, nafnet, pss_nsc",
+        ),
         ("network: mtnaf", "network", "object"),
         ("data: {pack: x, batch: '16'}", "data.batch", "integer"),
         ("data: {pack: x, batch: true}", "data.batch", "integer"),

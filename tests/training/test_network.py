@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mtdeblur.errors import UserError
+from mtdeblur.networks.contract import members
 from mtdeblur.networks.registry import NETWORKS, create_network
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.config import TrainingConfig
@@ -13,21 +14,27 @@ from mtdeblur.training.network import build_network, last_convolution
 from mtdeblur.weights.store import save_network
 
 SMALL = {
+    "deblurgan_v2": {"width": 8},
+    "deepdeblur": {"width": 4, "blocks": 1, "scales": 1},
     "dmphn": {"width": 4},
     "mtnaf": {"width": 8, "blocks": [1, 1, 1, 1, 1]},
     "mtrnn": {"width": 4},
     "nafnet": {"width": 4, "encoder": [1], "decoder": [1]},
+    "pss_nsc": {"width": 4, "scales": 1},
+    "scale_recurrent": {"width": 4},
 }
-RESIDUAL = [name for name in NETWORKS if name != "dmphn"]
+DIRECT = ("deepdeblur", "dmphn", "scale_recurrent")
+"""Networks that write their picture, and add it to nothing."""
+RESIDUAL = [name for name in NETWORKS if name not in DIRECT]
 """Networks that add what they learn to their input."""
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_the_last_convolution_alone_decides_whether_there_is_a_residual(name: str) -> None:
-    network = create_network(name)
+    network = create_network(name, **SMALL[name]).eval()
     blurred = torch.rand(1, 3, 24, 40)
     last = last_convolution(network)
-    assert last.out_channels % 3 == 0  # the pixels of a picture
+    assert last.out_channels in (1, 3, 12)  # the pixels of a picture, of one colour, or of 2x2 at once
     torch.nn.init.normal_(last.weight)
     assert not torch.equal(next(unroll(network, blurred, 1)), blurred)
     torch.nn.init.zeros_(last.weight)
@@ -46,10 +53,21 @@ def test_training_starts_at_the_identity_on_demand(
     assert sum(float(part.detach().abs().sum()) for part in zeroed.parameters()) > 0
 
 
+def test_every_scale_starts_at_the_identity(configure: Callable[..., TrainingConfig]) -> None:
+    config = configure(
+        network={"name": "pss_nsc", "options": {"width": 4}},
+        approach={"name": "multi_scale", "extra": [1, 3]},
+        optimiser={"zero_last": True},
+    )
+    blurred = torch.rand(2, 3, 16, 16)
+    assert all(torch.equal(member(blurred, blurred)[0], blurred) for member in members(build_network(config)))
+
+
+@pytest.mark.parametrize("name", DIRECT)
 def test_a_network_without_a_skip_from_its_input_keeps_its_last_convolution(
-    configure: Callable[..., TrainingConfig],
+    configure: Callable[..., TrainingConfig], name: str
 ) -> None:
-    network = {"name": "dmphn", "options": SMALL["dmphn"]}
+    network = {"name": name, "options": SMALL[name]}
     plain, zeroed = (
         build_network(configure(network=network, optimiser={"zero_last": zero})) for zero in (False, True)
     )

@@ -65,6 +65,25 @@ def test_several_networks_and_their_steps_come_back(tmp_path):
         assert torch.equal(value, loaded.state_dict()[key])
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dmphn", {"width": 2, "levels": 4, "stack": 2, "converted": True}),
+        ("nafnet", {"width": 2, "encoder": (1, 2), "decoder": (2, 1)}),
+        ("nafnet", {"width": 2, "encoder": (1,), "decoder": (1,), "middle": 0, "converted": True}),
+    ],
+)
+def test_an_image_to_image_network_comes_back_plain_or_converted(name, options, tmp_path):
+    network = create_network(name, **options)
+    save_network(tmp_path / "a.safetensors", network, dtype=torch.float32)
+    loaded = load_network(tmp_path / "a.safetensors")
+    assert loaded.config == network.config
+    assert loaded.contract == network.contract
+    images = torch.rand(2, 1, 3, 9, 14)
+    with torch.no_grad():
+        assert torch.equal(loaded(*images)[0], network.eval()(*images)[0])
+
+
 def test_weights_are_stored_as_float16_and_loaded_as_float32(network, tmp_path):
     path = tmp_path / "small.safetensors"
     save_network(path, network)

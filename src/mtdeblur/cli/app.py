@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mtdeblur import __version__
-from mtdeblur.cli import augment, deblur, evaluate, pack, simulate, train
+from mtdeblur.cli import augment, deblur, evaluate, networks, pack, reproduce, simulate, train
 from mtdeblur.errors import UserError
 
 INTERRUPTED = 130  # what shells expect of a program that was stopped by Ctrl-C
@@ -24,6 +24,8 @@ app.command("augment")(augment.augment)
 app.command("simulate")(simulate.simulate)
 app.command("train", cls=train.TrainCommand)(train.train)
 app.command("pack")(pack.pack)
+app.command("networks")(networks.networks)
+app.command("reproduce")(reproduce.reproduce)
 
 
 def main() -> None:

@@ -63,10 +63,15 @@ def _as_pair(estimate: Pixels, sharp: Pixels) -> tuple[_Unit, _Unit]:
         raise ValueError(
             f"expected two (H, W, 3) pictures of one size, not {estimate.shape} and {sharp.shape}"
         )
-    return _as_unit(estimate), _as_unit(sharp)
+    return as_unit(estimate), as_unit(sharp)
 
 
-def _as_unit(pixels: Pixels) -> _Unit:
+def as_unit(pixels: Pixels) -> _Unit:
+    """A picture of any of these dtypes, brought to [0, 1] in float64.
+
+    Raises:
+        ValueError: if the dtype is none of these.
+    """
     if pixels.dtype == np.uint8 or pixels.dtype == np.uint16:
         return pixels.astype(np.float64) / np.iinfo(pixels.dtype).max
     if np.issubdtype(pixels.dtype, np.floating):

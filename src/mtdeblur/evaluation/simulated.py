@@ -51,9 +51,10 @@ class Simulation:
         crf: camera response function.
         motion: how camera and scene move.
         sensor: noise and compression of the blurred pictures.
+        goal: temporal level of the sharp pictures; above 1 they are what one iteration aims at.
 
     Raises:
-        UserError: if the level is none of these.
+        UserError: if the level is none of these, or the goal not an odd one below it.
     """
 
     level: int = 11
@@ -62,10 +63,13 @@ class Simulation:
     crf: CRF = GAMMA
     motion: Motion = field(default_factory=Motion)
     sensor: Sensor = field(default_factory=Sensor)
+    goal: int = 1
 
     def __post_init__(self) -> None:
         if self.level not in range(3, FRAMES + 1, 2):
             raise UserError(f"the level of the blurred pictures is odd, from 3 to {FRAMES}, not {self.level}")
+        if self.goal not in range(1, self.level, 2):
+            raise UserError(f"the level of the sharp pictures is odd, below {self.level}, not {self.goal}")
 
 
 def public_domain_photographs() -> list[Photograph]:
@@ -146,8 +150,8 @@ def simulate_pair(photograph: Pixels, name: str, how: Simulation) -> tuple[Pixel
         UserError: if too little would be left of the photograph.
     """
     seed = _seed(name, how)
-    ladder = _simulate(photograph, name, (1, how.level), how)
-    return _to_pixels(record(ladder[how.level], how.sensor, [seed])), _to_pixels(ladder[1])
+    ladder = _simulate(photograph, name, (how.goal, how.level), how)
+    return _to_pixels(record(ladder[how.level], how.sensor, [seed])), _to_pixels(ladder[how.goal])
 
 
 def simulate_levels(
@@ -159,7 +163,7 @@ def simulate_levels(
         photograph: (H, W, 3), uint8 or uint16.
         name: of the exposure; with the seed it decides everything random.
         levels: odd, 1 to 13.
-        how: settings; level and sensor do not matter.
+        how: settings; level, goal and sensor do not matter.
 
     Returns:
         Level to picture (H', W', 3), uint8.
@@ -217,6 +221,7 @@ def account(photographs: Sequence[Photograph], exposures: int, how: Simulation) 
         "photographs": {name: PUBLIC_DOMAIN.get(name, "your own") for name in names},
         "exposures": exposures,
         "level": how.level,
+        "goal": how.goal,
         "seed": how.seed,
         "longest": how.longest,
         "crf": how.crf.name,

@@ -62,6 +62,7 @@ class DMPHN(nn.Module):
             state_scales=(),
             precisions=("float32",),
             global_operation="cuts through the middle of the picture, wherever that lies",
+            original="Zhang et al., CVPR 2019; no licence stated",
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -97,7 +97,10 @@ class MTRNN(nn.Module):
         reach = 89 * (self.config.kernel // 2) + 6
         scales = (2, 4) if self.config.images == 2 else (2, 4, 1)
         return Contract(
-            multiple=4, halo=-(-reach // 4) * 4, state_scales=scales if self.config.recurrent else ()
+            multiple=4,
+            halo=-(-reach // 4) * 4,
+            state_scales=scales if self.config.recurrent else (),
+            original="Park et al., ECCV 2020; no licence stated",
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:

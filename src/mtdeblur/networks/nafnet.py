@@ -36,7 +36,11 @@ class NAFNetConfig(ImageToImageConfig):
 
 
 class NAFNet(nn.Module):
-    """A U-Net of gated depthwise blocks with channel attention; its output is the input plus a residual."""
+    """A U-Net of gated depthwise blocks with channel attention; its output is the input plus a residual.
+
+    The attention averages over the whole picture. The authors' 32.87 dB on GoPro is of averages over
+    windows of 384 pixels, one and a half times the patches trained on.
+    """
 
     def __init__(self, config: NAFNetConfig | None = None) -> None:
         super().__init__()
@@ -62,6 +66,7 @@ class NAFNet(nn.Module):
             halo=0,
             state_scales=(),
             global_operation="channel attention, which averages over the whole picture",
+            original="Chen et al., ECCV 2022; MIT",
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """Every network by name: adding one is its file and one line here."""
 
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import nn
 
+from mtdeblur.networks.contract import Contract
 from mtdeblur.networks.convert import ImageToImageConfig, ProgressiveAdapter
 from mtdeblur.networks.deblurgan_v2 import DeblurGANv2, DeblurGANv2Config
 from mtdeblur.networks.deepdeblur import DeepDeblur, DeepDeblurConfig
@@ -58,6 +59,26 @@ def create_network(name: str, **options: Any) -> nn.Module:
     config = entry.config(**options)
     network = entry.network(config)
     return ProgressiveAdapter(network) if isinstance(config, ImageToImageConfig) else network
+
+
+def conversion(name: str) -> dict[str, Any] | None:
+    """The options that convert a network to multi-temporal, as in the starred rows of Table 3.
+
+    An image-to-image network takes in three more channels; one with weights for every scale keeps those of
+    the finest; one that shares them over scales is merely run at full resolution.
+
+    Args:
+        name: a key of `NETWORKS`.
+
+    Returns:
+        The options; None for a network that is multi-temporal as it is.
+    """
+    config = NETWORKS[name].config
+    if issubclass(config, ImageToImageConfig):
+        return {"converted": True}
+    if "scales" in config.__dataclass_fields__:
+        return {"scales": 1}
+    return {} if cast("Contract", create_network(name).contract).scales else None
 
 
 def network_options(network: nn.Module) -> tuple[str, dict[str, Any]]:

@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.training.perceptual import ContentLoss
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.perceptual import ContentLoss, load_vgg19
 
+WIDTH = 64
+"""Channels of a discriminator's first convolution, as published."""
 POOL = 50
 """Past outputs of a discriminator whose mean it compares others with."""
 
@@ -31,7 +34,7 @@ class AdversarialLoss(nn.Module):
         content: ContentLoss,
         weight: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
-        width: int = 64,
+        width: int = WIDTH,
     ) -> None:
         super().__init__()
         self.content = content
@@ -143,7 +146,7 @@ class Discriminator(nn.Sequential):
         width: channels of the first; doubled at each up to eight times as many.
     """
 
-    def __init__(self, depth: int, width: int = 64) -> None:
+    def __init__(self, depth: int, width: int = WIDTH) -> None:
         widths = [width * min(2**level, 8) for level in range(depth + 1)]
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, stride=2, padding=2), nn.LeakyReLU(0.2)]
         for level, (before, after) in enumerate(pairwise(widths), 1):
@@ -153,3 +156,18 @@ class Discriminator(nn.Sequential):
                 nn.LeakyReLU(0.2),
             ]
         super().__init__(*layers, nn.Conv2d(widths[-1], 1, 4, padding=2))
+
+
+def build_adversarial(config: TrainingConfig) -> AdversarialLoss | None:
+    """The configured loss, its discriminators as the seed determines them; None where there is none.
+
+    Raises:
+        UserError: if the file of VGG19's weights cannot be read.
+    """
+    settings = config.optimiser.adversarial
+    if settings is None:
+        return None
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
+        content = ContentLoss(None if settings.vgg19 is None else load_vgg19(settings.vgg19))
+        return AdversarialLoss(content, settings.weight, config.optimiser.betas, WIDTH)

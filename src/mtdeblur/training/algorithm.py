@@ -17,6 +17,7 @@ from mtdeblur.data.ladders import LadderBatch, ValidationSet
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
+from mtdeblur.training.adversarial import build_adversarial
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 
 SAMPLE = 256  # height and width of the sample pictures beside the curves, at most
@@ -62,6 +63,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.network = network
+        self.adversarial = build_adversarial(config)
         self.config = config
         self.sets = sets
         self.batches_done = 0
@@ -109,14 +111,19 @@ class IncrementalTemporalTraining(pl.LightningModule):
                 estimate, state = self._carry_out(goal, batch, estimate, state)
         plan = plan[first : first + 1] if approach.name == "stacked" else plan
         losses: list[Tensor] = []
+        objectives: list[Tensor] = []
         for number, goal in enumerate(plan, 1):
             estimate, state = self._carry_out(goal, batch, estimate, state)
             sharp = resize(batch.ladder[goal.level], *estimate.shape[-2:])
             losses.append((estimate - sharp).abs().mean(dim=(1, 2, 3)))  # (B,), L1 of each
+            if self.adversarial is None:
+                objectives.append(_loss(losses[-1], settings))
+            else:
+                objectives.append(self.adversarial(estimate, sharp, rate))
             if number % approach.through and number < len(plan):
                 continue
-            together = losses[(number - 1) // approach.through * approach.through :]
-            self._learn(optimiser, torch.stack([_loss(distances, settings) for distances in together]).sum())
+            together = objectives[(number - 1) // approach.through * approach.through :]
+            self._learn(optimiser, torch.stack(together).sum())
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
         self.log("learning_rate", rate)

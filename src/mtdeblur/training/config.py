@@ -51,11 +51,16 @@ class NetworkConfig(Section):
     """Options in which the second and further networks differ, for approaches that have several."""
     weights: Path | None = None
     """Weights to start from; otherwise fresh ones."""
+    backbone: Path | None = None
+    """ImageNet weights of MobileNetV2 in torchvision's layout, for the backbone of deblurgan_v2; without them
+    it starts at random."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.name not in NETWORKS:
             raise ValueError(f"there is no network {self.name!r}; there are {', '.join(sorted(NETWORKS))}")
+        if self.weights and self.backbone:
+            raise ValueError("give either weights or backbone, not both")
         self.checked_options()
         return self
 
@@ -216,6 +221,16 @@ class DataConfig(Section):
         return self
 
 
+class AdversarialConfig(Section):
+    """DeblurGAN-v2's losses, see `mtdeblur.training.adversarial`."""
+
+    weight: Annotated[float, Field(gt=0)] = 0.001
+    """Of the adversarial loss beside the content loss, lambda."""
+    vgg19: Path | None = None
+    """ImageNet weights of VGG19 in torchvision's layout, for the perceptual part of the content loss; without
+    them it is left out."""
+
+
 class OptimiserConfig(Section):
     """Optimiser and schedule; both recipes of `RECIPES` fill in what is not given."""
 
@@ -238,6 +253,8 @@ class OptimiserConfig(Section):
     """Decay per batch of the exponential moving average of the weights, which is then what is validated."""
     loss: Literal["l1", "log_l1"] = "l1"
     """Of each iteration: the paper's L1, or its logarithm for each sample, so that mild blur counts too."""
+    adversarial: AdversarialConfig | None = None
+    """In place of that loss: content and adversarial loss, with discriminators that learn alongside."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """float32 lets GPUs multiply in TF32; bfloat16 keeps the weights and their steps in float32."""
     zero_last: bool = False
@@ -249,6 +266,8 @@ class OptimiserConfig(Section):
             raise ValueError(f"final ({self.final}) is above learning_rate ({self.learning_rate})")
         if self.name == "adam" and self.weight_decay:
             raise ValueError("weight_decay is for adamw")
+        if self.adversarial and self.loss != type(self).model_fields["loss"].default:
+            raise ValueError("loss is for training without adversarial")
         return self
 
 
@@ -274,6 +293,12 @@ class TrainingConfig(Section):
     optimiser: OptimiserConfig = OptimiserConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 5.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.optimiser.adversarial and self.approach.through > 1:
+            raise ValueError("optimiser.adversarial learns after every iteration: approach.through is 1")
+        return self
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -367,7 +392,8 @@ def fingerprint(config: TrainingConfig) -> str:
     Settings that may change, where the data lies, and the weights to start from do not count.
     """
     values = config.model_dump(mode="json", exclude_defaults=True)  # so that a new setting changes nothing
-    for key in (*MAY_CHANGE, "data.pack", "data.photos", "data.dataset", "network.weights"):
+    elsewhere = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")
+    for key in (*MAY_CHANGE, *elsewhere):
         *parents, last = key.split(".")
         section = values
         for parent in parents:

@@ -25,7 +25,7 @@ def batch_cost(config: TrainingConfig) -> float:
     Raises:
         UserError: if the network cannot be built.
     """
-    networks = members(build_network(config))
+    networks = members(build_network(config).eval())
     approach, batch, patch = config.approach, config.data.batch, config.data.patch
     costs: list[float] = []
     for level in approach.levels:

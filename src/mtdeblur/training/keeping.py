@@ -132,7 +132,7 @@ class Keeper(Callback):
         training = as_training(pl_module)
         notes = _notes(training)
         for name in (LAST_WEIGHTS,) if training.sets else (LAST_WEIGHTS, BEST_WEIGHTS):
-            save_network(self.folder / name, training.network, notes=notes)
+            save_network(self.folder / name, training.network, notes=notes, iterations=training.steps)
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now = time.monotonic()

@@ -7,10 +7,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mtdeblur.approaches import SCALES
 from mtdeblur.errors import UserError
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.training.config import TrainingConfig
+from mtdeblur.weights.backbone import has_backbone, load_backbone
 from mtdeblur.weights.store import load_network
 
 
@@ -26,6 +28,7 @@ def build_network(config: TrainingConfig) -> nn.Module:
         torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
         networks = [_fresh(config, number) for number in range(config.approach.networks)]
     network = Several(networks) if len(networks) > 1 else networks[0]
+    _check_scales(networks[0], config)
     if config.network.weights is not None:
         _fill(network, config.network.weights, config.network.name)
     for parameter in network.parameters():
@@ -39,9 +42,23 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
         network = create_network(config.network.name, **config.network.checked_options(number))
     except (ValueError, RuntimeError) as error:
         raise UserError(f"network.options: {' '.join(str(error).split())}") from error
+    if config.network.backbone is not None:
+        if not has_backbone(network):
+            raise UserError(f"network.backbone: {config.network.name} has no backbone")
+        load_backbone(network, config.network.backbone)
     if config.optimiser.zero_last:
         start_at_identity(network.eval())
     return network.train()
+
+
+def _check_scales(network: nn.Module, config: TrainingConfig) -> None:
+    """Raise UserError if a network with weights for each scale is to go through other scales."""
+    own = len(members(network))
+    if own > 1 and (config.approach.name != "multi_scale" or own != len(SCALES)):
+        raise UserError(
+            f"{config.network.name} has weights of its own for {own} scales: train it with approach.name "
+            f"multi_scale and {len(SCALES)} scales, or convert it with network.options {{scales: 1}}"
+        )
 
 
 def _fill(network: nn.Module, weights: Path, name: str) -> None:
@@ -60,32 +77,34 @@ def _fill(network: nn.Module, weights: Path, name: str) -> None:
 
 
 def start_at_identity(network: nn.Module) -> None:
-    """Zero the last convolution if the network then gives back what it is given; otherwise change nothing.
+    """Zero the last convolution of each member that then gives back what it is given; leave others alone.
 
     Args:
-        network: one of the registry, on the CPU. One that writes its picture directly, adding it to nothing,
-            stays as it is.
+        network: one of the registry, on the CPU, in evaluation mode. One that writes its picture directly,
+            adding it to nothing, stays as it is.
     """
-    last = last_convolution(network)
-    parameters = [part for part in (last.weight, last.bias) if part is not None]
-    before = [part.detach().clone() for part in parameters]
     picture = torch.linspace(0, 1, 3 * 16 * 16).view(1, 3, 16, 16)
-    with torch.no_grad():
-        for part in parameters:
-            part.zero_()
-        estimate, _ = members(network)[-1](picture, picture)
-        if not torch.equal(estimate, picture):
-            for part, value in zip(parameters, before, strict=True):
-                part.copy_(value)
+    for number, member in enumerate(members(network)):
+        last = last_convolution(network, number)
+        parameters = [part for part in (last.weight, last.bias) if part is not None]
+        before = [part.detach().clone() for part in parameters]
+        with torch.no_grad():
+            for part in parameters:
+                part.zero_()
+            estimate, _ = member(picture, picture)
+            if not torch.equal(estimate, picture):
+                for part, value in zip(parameters, before, strict=True):
+                    part.copy_(value)
 
 
-def last_convolution(network: nn.Module) -> nn.Conv2d:
+def last_convolution(network: nn.Module, member: int = 0) -> nn.Conv2d:
     """The convolution that runs last in an iteration: where a residual is learned, it writes the residual.
 
     Found by watching one iteration on a small picture, so that networks may call it what they like.
 
     Args:
-        network: one of the registry, on the CPU.
+        network: one of the registry, on the CPU, in evaluation mode.
+        member: number of the member that carries the iteration out.
     """
     ran: list[nn.Conv2d] = []
 
@@ -95,7 +114,7 @@ def last_convolution(network: nn.Module) -> nn.Conv2d:
     hooks = [part.register_forward_hook(watch) for part in network.modules() if isinstance(part, nn.Conv2d)]
     picture = torch.zeros(1, 3, 16, 16)
     with torch.no_grad():
-        members(network)[-1](picture, picture)
+        members(network)[member](picture, picture)
     for hook in hooks:
         hook.remove()
     return ran[-1]

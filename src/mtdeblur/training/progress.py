@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from torch import Tensor
 
+from mtdeblur.approaches import SCALES
 from mtdeblur.training.algorithm import as_training
 
 
@@ -113,7 +114,8 @@ class Progress(pl.Callback):
     def _restart(self, pl_module: pl.LightningModule) -> None:
         training = as_training(pl_module)
         self.since, self.waited, self.first = time.monotonic(), training.waited, training.batches_done
-        self.sums = torch.zeros(training.config.approach.maximum, device=training.device)
+        most = len(SCALES) * training.config.approach.maximum  # MS + MT has every goal at each scale
+        self.sums = torch.zeros(most, device=training.device)
         self.counts = torch.zeros_like(self.sums)
 
 

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch import nn
 
 from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.decoded import Decoded
@@ -40,6 +41,7 @@ from mtdeblur.training.keeping import (
 )
 from mtdeblur.training.network import build_network
 from mtdeblur.training.progress import Progress, is_first_process, quiet, say
+from mtdeblur.weights.backbone import has_backbone
 from mtdeblur.weights.store import read_header
 
 CONFIG = "config.yaml"
@@ -104,6 +106,8 @@ def train(
             say(f"{folder} is finished: {done} of {config.optimiser.batches} batches are done")
             return _outcome(folder, finished=True)
     network = build_network(config)
+    if not begun:
+        _say_what_is_missing(config, network)
     data = _open_data(config, folder, begun)
     if is_first_process():
         write_atomically(folder / CONFIG, write_config(config).encode())
@@ -183,8 +187,20 @@ def _check_devices(config: TrainingConfig, device: str, devices: int) -> None:
         raise UserError(f"--device {device}: PyTorch finds none on this machine; --device cpu trains without")
     if device != "cpu" and gpus["gpu"] and devices > gpus["gpu"]:
         raise UserError(f"--devices {devices}: PyTorch finds {gpus['gpu']} on this machine")
+    if devices > 1 and config.optimiser.adversarial:
+        raise UserError("optimiser.adversarial: the discriminators learn on one device: --devices 1")
     if config.data.batch % devices:
         raise UserError(f"data.batch: a batch of {config.data.batch} cannot be shared evenly by {devices}")
+
+
+def _say_what_is_missing(config: TrainingConfig, network: nn.Module) -> None:
+    """One line for each file of ImageNet weights that this run could use and that nobody named."""
+    start = config.network
+    if has_backbone(network) and start.backbone is None and start.weights is None:
+        say("the backbone starts at random: network.backbone names no file of ImageNet weights")
+    adversarial = config.optimiser.adversarial
+    if adversarial and adversarial.vgg19 is None:
+        say("the perceptual loss is left out: optimiser.adversarial.vgg19 names no file of ImageNet weights")
 
 
 def _check_unchanged(config: TrainingConfig, folder: Path) -> None:

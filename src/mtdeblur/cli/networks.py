@@ -1,0 +1,45 @@
+"""The command `mtdeblur networks`."""
+
+SIZES = ((256, 256), (720, 1280))
+"""Heights and widths of the pictures that costs are given for."""
+
+
+def networks() -> None:
+    """List every network: size, cost, how far it sees, licence, weights at hand.
+
+    Multiply-accumulates (GMAC, 1e9) are those of all steps for one picture.
+    A star marks a network converted to multi-temporal, here with six iterations.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from mtdeblur.networks.survey import multiply_accumulates, parameters, survey
+    from mtdeblur.weights.catalogue import catalogue
+
+    costs = Table(title="Networks")
+    for heading in ("network", "approach"):
+        costs.add_column(heading)
+    sizes = [f"GMAC\n{width}x{height}" for height, width in SIZES]
+    for heading in ("parameters", "steps", *sizes, "halo"):
+        costs.add_column(heading, justify="right")
+    notes = Table(title="Notes")
+    for heading in ("network", "original and its licence", "in the way of tiles", "weights at hand"):
+        notes.add_column(heading, overflow="fold")
+    for found in survey():
+        contract = found.contract
+        costs.add_row(
+            found.name + "*" * found.converted,
+            found.approach,
+            f"{parameters(found.model):,}",
+            str(len(found.steps)),
+            *(f"{count / 1e9:,.1f}" for count in multiply_accumulates(found.model, found.steps, *SIZES)),
+            "picture" if contract.global_operation else str(contract.halo),
+        )
+        if not found.converted:
+            at_hand = [name for name, entry in catalogue().items() if entry.network == found.name]
+            original, obstacle = contract.original or "this project", contract.global_operation or ""
+            notes.add_row(found.name, original, obstacle, ", ".join(at_hand))
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=100)
+    console.print(costs)
+    console.print(notes)

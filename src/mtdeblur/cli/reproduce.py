@@ -1,0 +1,64 @@
+"""The command `mtdeblur reproduce`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Parallel(StrEnum):
+    """How runs are carried out."""
+
+    local = "local"
+    ray = "ray"
+
+
+def reproduce(
+    target: Annotated[
+        str, typer.Argument(metavar="TABLE_OR_FIGURE", help="Such as table1 or figure6.", show_default=False)
+    ],
+    budget: Annotated[
+        str,
+        typer.Option(help="smoke: minutes, to see that it runs. hours: of two cores. paper: for GPUs."),
+    ] = "smoke",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to train on and to hold pictures out of: a pack, photographs, or high-speed frames "
+            "as in GOPRO_Large_all. NAME=FOLDER (gopro=..., t-gopro=..., su=...) for a test set of pairs.",
+            show_default="photographs in scikit-image",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of runs, test sets and results.")
+    ] = Path("reproduced"),
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; cells get mean and spread.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each run.")] = 1,
+    parallel: Annotated[
+        Parallel, typer.Option(help="One run after the other, or many at once through Ray.")
+    ] = Parallel.local,
+) -> None:
+    """Make a table or figure of the paper: train what is missing, measure, write it down.
+
+    Finished runs are shared between tables and used again; an interrupted
+    one goes on when the same command is given again.
+    """
+    from mtdeblur.errors import UserError
+
+    try:
+        from mtdeblur.experiments.reproducing import Request
+        from mtdeblur.experiments.reproducing import reproduce as start
+        from mtdeblur.experiments.runs import InterruptionError
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("mtdeblur"):
+            raise
+        raise UserError(f"this needs {error.name}: pip install 'mtdeblur[reproduce]'") from error
+
+    request = Request(target, budget, data or (), output, seeds, device, devices, parallel.value)
+    try:
+        for file in start(request):
+            typer.echo(file)
+    except InterruptionError as interruption:
+        raise typer.Exit(128 + interruption.number) from None

@@ -1,0 +1,175 @@
+"""The paper's figures, drawn from what was measured."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtdeblur.errors import UserError
+from mtdeblur.evaluation.metrics import psnr
+from mtdeblur.evaluation.pairs import Pair
+from mtdeblur.evaluation.spectrum import spectral_density
+from mtdeblur.experiments.material import Material
+from mtdeblur.experiments.measuring import Subject, read_pixels
+from mtdeblur.experiments.tabulating import Report
+
+Pixels = NDArray[Any]
+Subjects = Mapping[str, Sequence[Subject]]
+CROP = 160  # height and width of enlarged parts, in pixels
+PAIRS = 3  # rows of Figure 7 from each test set, at most
+
+
+def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, bytes]:
+    """The figure as PNG and PDF, by suffix; stamped.
+
+    Args:
+        report: what was measured of its rows.
+        subjects: row name to its runs.
+        material: what they were measured on.
+
+    Raises:
+        UserError: if matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("figures need matplotlib: pip install 'mtdeblur[reproduce]'") from None
+    figure: Any = Figure(layout="constrained", dpi=150)
+    _KINDS[report.experiment.kind](figure, report, subjects, material)
+    stamps = dict.fromkeys(report.stamps.values())
+    figure.suptitle(f"{report.experiment.title}\n{'; '.join(stamps)}", fontsize=9)
+    files: dict[str, bytes] = {}
+    for kind in ("png", "pdf"):
+        file = io.BytesIO()
+        figure.savefig(file, format=kind)
+        files[f".{kind}"] = file.getvalue()
+    return files
+
+
+def _draw_progress(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
+    """Fig. 4: the blurred picture, every iteration's estimate, the sharp one; below, enlarged middles."""
+    subject = next(iter(subjects.values()))[0]
+    pair = _pairs(material)[0]
+    sharp = read_pixels(pair.sharp)
+    pictures = [*subject.pictures(read_pixels(pair.blur)), sharp]
+    names = ["blurred", *(f"iteration {number}" for number in range(1, len(pictures) - 1)), "sharp"]
+    figure.set_size_inches(2 * len(pictures), 3.6)
+    axes = figure.subplots(2, len(pictures), squeeze=False)
+    for column, (name, picture) in enumerate(zip(names, pictures, strict=True)):
+        quality = "" if name == "sharp" else f"\n{psnr(picture, sharp):.2f} dB"
+        _show(axes[0][column], picture, name + quality)
+        _show(axes[1][column], _middle(picture))
+
+
+def _draw_spectrum(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
+    """Fig. 5: spectral density after each iteration, averaged over the test set, a panel a row."""
+    figure.set_size_inches(5 * len(subjects), 4)
+    panels = figure.subplots(1, len(subjects), squeeze=False, sharey=True)[0]
+    for axes, (name, (subject, *_)) in zip(panels, subjects.items(), strict=True):
+        pictures = [
+            [*subject.pictures(read_pixels(pair.blur)), read_pixels(pair.sharp)] for pair in _pairs(material)
+        ]
+        spectra = np.array([[spectral_density(picture) for picture in line] for line in pictures])
+        frequency = spectra[0, 0, 0]  # of (pairs, pictures, 2, bins)
+        blurred, *estimates, sharp = spectra[:, :, 1].mean(axis=0)
+        axes.semilogy(frequency, sharp, color="black", label="sharp")
+        axes.semilogy(frequency, blurred, color="black", linestyle="dotted", label="blurred")
+        for number, estimate in enumerate(estimates, 1):
+            colour = (number / len(estimates), 0.2, 1 - number / len(estimates))  # from blue to red
+            axes.semilogy(frequency, estimate, color=colour, label=f"iteration {number}")
+        axes.set(title=name, xlabel="spatial frequency (cycles a pixel)", ylabel="power spectral density")
+        axes.legend(fontsize=7)
+
+
+def _draw_iterations(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
+    """Fig. 6: PSNR and SSIM after each iteration, a curve a level; dotted, what MS comes to in the end."""
+    figure.set_size_inches(10, 4)
+    left, right = figure.subplots(1, 2)
+    for axes, metric in ((left, "PSNR"), (right, "SSIM")):
+        for result in report.results:
+            (name,) = report.experiment.sets_of(result.row)
+            measure = result.psnr if metric == "PSNR" else result.ssim
+            colour = f"C{list(report.titles).index(name)}"
+            steps = range(1, len(result.figures[name][0]))
+            means = [float(np.mean(measure(name, step))) for step in steps]
+            if result.row.name.startswith("MS"):
+                axes.axhline(means[-1], color=colour, linestyle="dotted", label=result.row.name)
+                continue
+            axes.plot(steps, means, color=colour, marker="o", label=result.row.name)
+            spread = [float(np.std(measure(name, step))) for step in steps]
+            axes.fill_between(
+                steps, np.subtract(means, spread), np.add(means, spread), color=colour, alpha=0.2
+            )
+        axes.set(xlabel="iteration", ylabel="PSNR (dB)" if metric == "PSNR" else "SSIM")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right center", fontsize=7)
+
+
+def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
+    """Fig. 2: parameters and run time against PSNR; above as measured here, below as printed."""
+    figure.set_size_inches(9, 7)
+    (name,) = report.titles
+    panels = figure.subplots(2, 2)
+    for result in report.results:
+        row = result.row
+        if result.parameters is not None and result.run_time is not None:
+            quality = float(np.mean(result.psnr(name)))
+            _dot(panels[0][0], row.name, result.parameters[0] / 1e6, quality)
+            _dot(panels[0][1], row.name, result.run_time.synchronised, quality)
+        for axes, printed in zip(panels[1], (row.parameters, row.run_time), strict=True):
+            if printed is not None:
+                _dot(axes, row.name, float(printed.split()[0]), row.paper[name][0])
+    for line, whose in zip(panels, (report.stamps[name], "printed in the paper"), strict=True):
+        line[0].set(xlabel="parameters (millions)", ylabel="PSNR (dB)", title=whose)
+        line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose, xscale="log")
+
+
+def _draw_comparison(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
+    """Fig. 7: a column a picture; the blurred ones on top, then each network's estimates, then the sharp."""
+    pairs = [
+        pair
+        for parts in material.sets.values()
+        for pair in [pair for part in parts for pair in part.pairs][-PAIRS:]
+    ]
+    rows: list[tuple[str, list[Pixels]]] = [("blurred", [read_pixels(pair.blur) for pair in pairs])]
+    for name, (subject, *_) in subjects.items():
+        rows.append((name, [subject.pictures(blurred)[-1] for blurred in rows[0][1]]))
+    rows.append(("sharp", [read_pixels(pair.sharp) for pair in pairs]))
+    figure.set_size_inches(2.5 * len(pairs), 2 * len(rows))
+    for line, (name, pictures) in zip(
+        figure.subplots(len(rows), len(pairs), squeeze=False), rows, strict=True
+    ):
+        for axes, picture in zip(line, pictures, strict=True):
+            _show(axes, _middle(picture))
+        line[0].set_ylabel(name)
+
+
+def _pairs(material: Material) -> list[Pair]:
+    return [pair for parts in material.sets.values() for part in parts for pair in part.pairs]
+
+
+def _middle(picture: Pixels) -> Pixels:
+    top, left = (max(0, side - CROP) // 2 for side in picture.shape[:2])
+    return picture[top : top + CROP, left : left + CROP]
+
+
+def _show(axes: Any, picture: Pixels, title: str = "") -> None:
+    """Pixels as they are, without ticks."""
+    axes.imshow(picture / np.iinfo(picture.dtype).max)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=7)
+
+
+def _dot(axes: Any, name: str, cost: float, quality: float) -> None:
+    axes.scatter(cost, quality)
+    axes.annotate(name, (cost, quality), textcoords="offset points", xytext=(5, 4), fontsize=8)
+
+
+_KINDS: dict[str, Callable[[Any, Report, Subjects, Material], None]] = {
+    "progress": _draw_progress,
+    "spectrum": _draw_spectrum,
+    "iterations": _draw_iterations,
+    "scatter": _draw_scatter,
+    "comparison": _draw_comparison,
+}

@@ -1,0 +1,106 @@
+"""What is measured of a trained run; everything measured is kept beside the run and used again."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+import mtdeblur
+from mtdeblur.evaluation.protocol import Figures, PairFigures, averages, measure
+from mtdeblur.evaluation.provenance import commit, device_name
+from mtdeblur.evaluation.runtime import RunTime, measure_run_time
+from mtdeblur.experiments.catalogue import Timing
+from mtdeblur.experiments.material import TestSet
+from mtdeblur.experiments.runs import Run
+from mtdeblur.inference.deblurrer import Deblurrer
+from mtdeblur.inference.engines import choose_device
+from mtdeblur.media.files import write_atomically
+from mtdeblur.media.pictures import read_picture
+from mtdeblur.networks.contract import members
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.network import build_network
+from mtdeblur.weights.store import load_network
+
+Pixels = NDArray[Any]
+
+
+class Subject:
+    """A trained run with its test-time iterations.
+
+    Args:
+        run: finished.
+        iterations: at test time.
+        device: where to measure.
+
+    Attributes:
+        accounts: device, version and commit with which what was asked for had been measured.
+    """
+
+    def __init__(self, run: Run, iterations: int, device: str) -> None:
+        self.run, self.iterations, self.device = run, iterations, device
+        self.accounts: set[str] = set()
+        self._loaded: Deblurrer | None = None
+
+    @property
+    def deblurrer(self) -> Deblurrer:
+        """In float32, loaded when it is first needed."""
+        if self._loaded is None:
+            network = load_network(self.run.weights)
+            steps = self.run.config.approach.steps(self.iterations, len(members(network)))
+            self._loaded = Deblurrer(network, iterations=steps, device=self.device, precision="float32")
+        return self._loaded
+
+    def figures(self, parts: Sequence[TestSet]) -> tuple[Figures, ...]:
+        """Means over a test set for each step; the first is the blurred picture's."""
+        return averages([pair for part in parts for pair in self._measure(part)])
+
+    def _measure(self, part: TestSet) -> list[PairFigures]:
+        def measured() -> list[Any]:
+            pairs = (measure(pair, self.deblurrer.progress, read_pixels) for pair in part.pairs)
+            return [asdict(figures) for figures in pairs]
+
+        return [_pair_figures(values) for values in self._kept(part.key, measured)]
+
+    def run_time(self, timing: Timing) -> RunTime:
+        """Seconds a picture, see `evaluation.runtime`; measured anew on every kind of device."""
+        device = choose_device(self.device)
+        place = re.sub(r"[^A-Za-z0-9]+", "-", device_name(device))
+
+        def measured() -> list[Any]:
+            return list(measure_run_time(self.deblurrer.estimates, device, **timing.model_dump()))
+
+        return RunTime(*self._kept(f"time-{timing.height}x{timing.width}-{place}", measured))
+
+    def _kept(self, what: str, measured: Callable[[], list[Any]]) -> list[Any]:
+        """What was measured before; else it is measured now and kept, with what it was measured by."""
+        file = self.run.folder / "measured" / f"{what}-{self.iterations}.json"
+        if not file.exists():
+            found = measured()
+            place = f"{device_name(self.deblurrer.device)}, float32"
+            account = f"{place}, mtdeblur {mtdeblur.__version__}, commit {commit() or 'unknown'}"
+            write_atomically(file, json.dumps({"measured with": account, "found": found}).encode())
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        self.accounts.add(kept["measured with"])
+        return kept["found"]
+
+    def pictures(self, blurred: Pixels) -> list[Pixels]:
+        """The blurred picture and the estimate of every step, (H, W, 3) each."""
+        return [blurred, *self.deblurrer.progress(blurred)]
+
+
+def read_pixels(path: Path) -> Pixels:
+    """A picture as the protocol reads it, (H, W, 3)."""
+    return read_picture(path).upright().pixels
+
+
+def count_parameters(config: TrainingConfig) -> int:
+    """Parameters of the configured model."""
+    return sum(parameter.numel() for parameter in build_network(config).parameters())
+
+
+def _pair_figures(values: dict[str, Any]) -> PairFigures:
+    return PairFigures(values["name"], tuple(Figures(**figures) for figures in values["iterations"]))

@@ -1,0 +1,200 @@
+"""The results as a table beside the paper's printed figures, in Markdown and CSV."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+from mtdeblur.evaluation.protocol import Figures
+from mtdeblur.evaluation.runtime import RunTime
+from mtdeblur.experiments.catalogue import Experiment, Row
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of a row.
+
+    Attributes:
+        row: which.
+        figures: test set to, for each seed, the figures of each step; the first are the blurred pictures'.
+        convention: of SSIM.
+        parameters: of the networks trained, and at the paper's size; None for a row that is only reported.
+        run_time: None likewise.
+    """
+
+    row: Row
+    figures: Mapping[str, Sequence[Sequence[Figures]]] = field(default_factory=dict[str, Any])
+    convention: str = "gaussian"
+    parameters: tuple[int, int] | None = None
+    run_time: RunTime | None = None
+
+    def psnr(self, name: str, step: int = -1) -> list[float]:
+        """PSNR in dB after a step (the last) on a test set, one a seed; none where it was not measured."""
+        return [figures[step].psnr for figures in self.figures.get(name, ())]
+
+    def ssim(self, name: str, step: int = -1) -> list[float]:
+        """SSIM likewise."""
+        return [figures[step].ssim[self.convention] for figures in self.figures.get(name, ())]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table with what its figures belong to.
+
+    Attributes:
+        experiment: the table.
+        results: one a row.
+        titles: test set to its title.
+        stamps: test set to the stamp of its cells, such as `smoke, simulated`.
+        stamp: of what no test set decides.
+        provenance: further facts by name.
+        picture: file name of the figure; empty for a table.
+    """
+
+    experiment: Experiment
+    results: tuple[Result, ...]
+    titles: dict[str, str]
+    stamps: dict[str, str]
+    stamp: str
+    provenance: dict[str, str]
+    picture: str = ""
+
+
+Line = dict[str, str]
+
+
+def as_markdown(report: Report) -> str:
+    """The table, its footnotes and its provenance."""
+    lines = [_line(report, result) for result in report.results]
+    if report.experiment.ranked:
+        _mark_best(report, lines)
+    lines.insert(0, _blurred(report))
+    headings = [name for name in _headings(report) if any(line.get(name, "") for line in lines)]
+    rows = [headings, ["---"] * len(headings)]
+    rows += [[line.get(name, "") for name in headings] for line in lines]
+    text = [f"# {report.experiment.title}", ""]
+    if report.picture:
+        text += [f"![{report.experiment.title}]({report.picture})", ""]
+    text += [f"| {' | '.join(row)} |" for row in rows] + [""]
+    text += [f"[{number}] {note}\n" for number, note in enumerate(report.experiment.footnotes.values(), 1)]
+    text += [f"- {name}: {value}" for name, value in report.provenance.items()]
+    return "\n".join(text) + "\n"
+
+
+def _headings(report: Report) -> list[str]:
+    own = dict.fromkeys(name for result in report.results for name in result.row.cells)
+    names = ["", *own]
+    for title in report.titles.values():
+        names += [f"{title} {metric}{whose}" for metric in ("PSNR", "SSIM") for whose in ("", " (paper)")]
+    names += ["Param", "Param at the paper's size", "Param (paper)"]
+    return [*names, "Run time", "Run time unsynchronised", "Run time (paper)"]
+
+
+def _line(report: Report, result: Result) -> Line:
+    row, keys = result.row, list(report.experiment.footnotes)
+    marks = "".join(f" [{keys.index(note) + 1}]" for note in row.notes)
+    line = {"": row.name + marks, **row.cells}
+    for name, title in report.titles.items():
+        if psnr := result.psnr(name):
+            stamp = f" ({report.stamps[name]})"
+            line[f"{title} PSNR"] = _spread(psnr, 2) + stamp
+            line[f"{title} SSIM"] = _spread(result.ssim(name), 3) + stamp
+        elif row.reported:
+            line[f"{title} PSNR"] = line[f"{title} SSIM"] = "reported only"
+        if name in row.paper:
+            psnr, ssim = row.paper[name]
+            line |= {f"{title} PSNR (paper)": _printed(psnr, 2), f"{title} SSIM (paper)": _printed(ssim, 3)}
+    if result.parameters is not None:
+        trained, full = (f"{count:,}" for count in result.parameters)
+        line |= {"Param": f"{trained} ({report.stamp})", "Param at the paper's size": full}
+    if result.run_time is not None:
+        waited, returned = (f"{seconds:.3g} s ({report.stamp})" for seconds in result.run_time)
+        line |= {"Run time": waited, "Run time unsynchronised": returned}
+    return line | {"Param (paper)": row.parameters or "", "Run time (paper)": row.run_time or ""}
+
+
+def _blurred(report: Report) -> Line:
+    """What the test sets' blurred pictures come to as they are."""
+    line = {"": "blurred pictures"}
+    for name, title in report.titles.items():
+        for result in report.results:
+            if psnr := result.psnr(name, 0):  # the same in every row
+                line.setdefault(f"{title} PSNR", f"{psnr[0]:.2f} ({report.stamps[name]})")
+                line.setdefault(f"{title} SSIM", f"{result.ssim(name, 0)[0]:.3f} ({report.stamps[name]})")
+    return line
+
+
+def _mark_best(report: Report, lines: Sequence[Line]) -> None:
+    """Mark the best three of each column of PSNR and SSIM, ours and the paper's apart."""
+    for name, title in report.titles.items():
+        paper = [result.row.paper.get(name) for result in report.results]
+        columns: dict[str, list[float | None]] = {
+            f"{title} PSNR": [fmean(psnr) if (psnr := one.psnr(name)) else None for one in report.results],
+            f"{title} SSIM": [fmean(ssim) if (ssim := one.ssim(name)) else None for one in report.results],
+            f"{title} PSNR (paper)": [None if printed is None else printed[0] for printed in paper],
+            f"{title} SSIM (paper)": [None if printed is None else printed[1] for printed in paper],
+        }
+        for column, values in columns.items():
+            best = sorted({value for value in values if value is not None}, reverse=True)
+            for line, value in zip(lines, values, strict=True):
+                if value in best[:3]:
+                    line[column] += f" **{('1st', '2nd', '3rd')[best.index(value)]}**"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    """The mean, and over several seeds the sample standard deviation."""
+    mean = f"{fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {stdev(values):.{digits}f}"
+
+
+def _printed(figure: float, digits: int) -> str:
+    """As the paper prints it; a few figures of Table 3 have three digits."""
+    return max(f"{figure:.{digits}f}", str(figure), key=len)
+
+
+def as_csv(report: Report) -> str:
+    """One figure a line with the paper's own, its stamp and its provenance."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(
+        ["row", "iteration", "quantity", "value", "spread", "seeds", "paper", "stamp", *report.provenance]
+    )
+    for result in report.results:
+        for cells in _figures(report, result):
+            writer.writerow([result.row.name, *cells, *report.provenance.values()])
+    return text.getvalue()
+
+
+def _figures(report: Report, result: Result) -> Iterator[list[str]]:
+    """Lines of the CSV: every step's figures, the paper's beside the last one's."""
+    row = result.row
+    last = row.iterations
+    for name, title in report.titles.items():
+        paper = row.paper.get(name, ("", ""))
+        measured = result.figures.get(name, [()])
+        for step in range(len(measured[0])):
+            final = step == len(measured[0]) - 1
+            both = result.psnr(name, step), result.ssim(name, step)
+            for metric, values, printed in zip(("PSNR", "SSIM"), both, paper, strict=True):
+                beside = [str(printed) if final else "", report.stamps[name]]
+                yield [str(step), f"{title} {metric}", *_statistics(values), *beside]
+        if name in row.paper and name not in result.figures:
+            for metric, printed in zip(("PSNR", "SSIM"), paper, strict=True):
+                yield [str(last), f"{title} {metric}", "", "", "0", str(printed), "reported"]
+    if result.parameters is not None:
+        trained, full = (str(count) for count in result.parameters)
+        beside = row.parameters or ""
+        yield ["", "parameters", trained, "", "", beside, report.stamp]
+        yield ["", "parameters at the paper's size", full, "", "", beside, ""]
+    if result.run_time is not None:
+        for name, seconds in zip(("", " unsynchronised"), result.run_time, strict=True):
+            beside = row.run_time or ""
+            yield ["", f"run time{name} in s", f"{seconds:.6g}", "", "", beside, report.stamp]
+
+
+def _statistics(values: Sequence[float]) -> list[str]:
+    """Mean, sample standard deviation, and how many."""
+    spread = f"{stdev(values):.6f}" if len(values) > 1 else ""
+    return [f"{fmean(values):.6f}", spread, str(len(values))]

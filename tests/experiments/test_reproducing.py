@@ -1,0 +1,102 @@
+"""The whole way: from the name of a table or figure to its files."""
+
+import csv
+import sys
+import time
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtdeblur.cli.app import main
+from mtdeblur.errors import UserError
+from mtdeblur.experiments.catalogue import experiment
+from mtdeblur.experiments.reproducing import Request, reproduce
+from mtdeblur.training.algorithm import IncrementalTemporalTraining
+
+
+@pytest.fixture
+def losses(monkeypatch):
+    """The mean loss of every batch, by the run's settings."""
+    seen = defaultdict(list)
+    step = IncrementalTemporalTraining.training_step
+
+    def watched(self, batch, batch_idx):
+        outcome = step(self, batch, batch_idx)
+        seen[self.config.model_dump_json()].append(outcome["losses"].tolist())
+        return outcome
+
+    monkeypatch.setattr(IncrementalTemporalTraining, "training_step", watched)
+    return seen
+
+
+def request(target, photographs, folder, **changes):
+    return Request(target, data=[str(photographs)], output=folder, device="cpu", **changes)
+
+
+def test_a_table_with_seeds(tiny, photographs, tmp_path, losses):
+    files = reproduce(request("figure4", photographs, tmp_path, seeds=2))
+    assert [file.name for file in files] == ["figure4.md", "figure4.csv", "figure4.png", "figure4.pdf"]
+    assert len(losses) == 2  # a run a seed
+    with files[1].open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    figures = [line for line in lines if "TL13" in line["quantity"]]
+    assert {line["seeds"] for line in figures} == {"2"}
+    assert {line["stamp"] for line in figures} == {"smoke, simulated"}
+    assert {line["iteration"] for line in figures} == {str(step) for step in range(7)}
+    text = files[0].read_text()
+    assert "![Figure 4" in text
+    assert "assumed, because the paper does not say: a batch of 16 patches" in text
+    again = reproduce(request("figure4", photographs, tmp_path, seeds=2))
+    assert len(losses) == 2  # nothing was trained again
+    assert again[0].read_text() == text
+
+
+@pytest.mark.parametrize("target", ["figure5", "figure6"])
+@pytest.mark.slow
+def test_a_figure_is_drawn(target, tiny, photographs, tmp_path):
+    _, _, picture, page = reproduce(request(target, photographs, tmp_path))
+    assert np.asarray(Image.open(picture).convert("L")).std() > 10
+    assert page.read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+def test_the_smoke_of_a_whole_table_learns(tmp_path, losses):
+    started = time.monotonic()
+    table, _ = reproduce(Request("table1", output=tmp_path, device="cpu"))
+    assert time.monotonic() - started < 600
+    assert len(losses) == len(experiment("table1").rows)
+    for run in losses.values():
+        assert sum(len(batch) for batch in run) >= 50  # optimiser steps
+        first, last = ([loss for batch in part for loss in batch] for part in (run[:10], run[-10:]))
+        assert np.mean(last) < np.mean(first)
+    rows = [line for line in table.read_text().splitlines() if line.startswith("| (")]
+    assert len(rows) == 6
+    assert all(line.count("(smoke, simulated)") == 4 and line.count("(smoke)") == 3 for line in rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"target": "table0"}, "no table or figure 'table0'"),
+        ({"budget": "minutes"}, "--budget is one of smoke, hours, paper"),
+        ({"data": ["nowhere"]}, "there is no nowhere"),
+    ],
+)
+def test_mistakes_are_said(changes, reason, tmp_path):
+    with pytest.raises(UserError, match=reason):
+        reproduce(Request(**{"target": "table1", "output": tmp_path} | changes))
+
+
+def test_the_command(tiny, photographs, tmp_path, monkeypatch, capfd):
+    arguments = ["figure4", "--data", str(photographs), "-o", str(tmp_path), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["mtdeblur", "reproduce", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    said = capfd.readouterr()
+    assert said.out.splitlines() == [
+        str(tmp_path / "smoke" / f"figure4.{kind}") for kind in ("md", "csv", "png", "pdf")
+    ]
+    assert "stand-ins serve for TL13; see --data" in said.err

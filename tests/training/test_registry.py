@@ -1,0 +1,148 @@
+"""Every network of the registry is trained: in its own approach, and converted to multi-temporal."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtdeblur.errors import UserError
+from mtdeblur.inference.deblurrer import load
+from mtdeblur.networks.registry import NETWORKS
+from mtdeblur.networks.unroll import Step
+from mtdeblur.training.config import TrainingConfig, parse_config
+from mtdeblur.training.network import build_network
+from mtdeblur.training.run import train
+from mtdeblur.weights.store import read_header
+
+NAFNET = {"width": 4, "encoder": [1], "decoder": [1]}
+OWN = {
+    "deblurgan_v2": ("one_stage", {"width": 8}),
+    "deepdeblur": ("multi_scale", {"width": 4, "blocks": 1}),
+    "dmphn": ("one_stage", {"width": 4}),
+    "mtnaf": ("multi_temporal", {"width": 4, "blocks": [1, 1, 1, 1, 1]}),
+    "mtrnn": ("multi_temporal", {"width": 4}),
+    "nafnet": ("one_stage", NAFNET),
+    "pss_nsc": ("multi_scale", {"width": 4}),
+    "scale_recurrent": ("multi_scale", {"width": 4, "grey": True, "recurrent": True}),
+}
+CONVERTED = {
+    "deblurgan_v2": {"width": 8, "converted": True},
+    "deepdeblur": {"width": 4, "blocks": 1, "scales": 1},
+    "dmphn": {"width": 4, "converted": True},
+    "nafnet": NAFNET | {"converted": True},
+    "pss_nsc": {"width": 4, "scales": 1},
+    "scale_recurrent": {"width": 4},
+}
+CASES = {name: (name, *case) for name, case in OWN.items()} | {
+    f"{name}, converted": (name, "multi_temporal", options) for name, options in CONVERTED.items()
+}
+
+
+def test_every_registered_network_is_trained_here():
+    assert set(OWN) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_few_batches_train_every_weight_and_what_is_kept_deblurs(
+    configure: Callable[..., TrainingConfig], tmp_path: Path, checkpoint, case: str
+):
+    name, approach, options = CASES[case]
+    extra = {"extra": [1, 1]} if approach == "multi_temporal" else {"extra": [1, 3]}
+    config = configure(
+        network={"name": name, "options": options},
+        approach={"name": approach, "levels": [7], **extra},
+        data={"patch": 32},
+        optimiser={"batches": 3, "ema": None},  # what starts at zero has no gradient at first
+        validation={"every": 3, "iterations": 1 if approach == "one_stage" else 2},
+    )
+    outcome = train(config, tmp_path / "run", device="cpu")
+    trained = checkpoint(tmp_path / "run")["state_dict"]
+    for parameter_name, fresh in build_network(config).named_parameters():
+        if fresh.requires_grad:
+            assert not torch.equal(trained[f"network.{parameter_name}"], fresh), parameter_name
+    deblurrer = load(outcome.weights, device="cpu")
+    scales = [step.scale for step in deblurrer.steps]
+    assert scales == ([4, 2, 1] if approach == "multi_scale" else [1] * len(scales))
+    picture = np.random.default_rng(0).integers(0, 256, (21, 34, 3), dtype=np.uint8)
+    assert deblurrer(picture).shape == picture.shape
+
+
+@pytest.mark.parametrize("name", ["pss_nsc", "deepdeblur"])
+def test_weights_for_each_scale_need_the_multi_scale_approach(configure, name):
+    config = configure(network={"name": name, "options": {}}, approach={"extra": [1, 1]})
+    with pytest.raises(UserError, match=r"convert it with network\.options \{scales: 1\}"):
+        build_network(config)
+
+
+def test_a_multi_scale_run_hands_its_steps_on_with_the_weights(configure, tmp_path):
+    config = configure(
+        network={"name": "pss_nsc", "options": {"width": 4}},
+        approach={"name": "multi_scale", "extra": [1, 3]},
+        optimiser={"batches": 1, "ema": None},
+        validation={"every": 1},
+    )
+    train(config, tmp_path / "run", device="cpu")
+    for name in ("best", "last"):
+        steps = read_header(tmp_path / "run" / f"{name}.safetensors").steps
+        assert steps == (Step(4, 0), Step(2, 1), Step(1, 2))
+
+
+def test_the_backbone_starts_at_the_weights_of_a_named_file(configure, tmp_path, capfd):
+    options = {"width": 8, "converted": True}
+    features = build_network(configure(network={"name": "deblurgan_v2", "options": {"width": 8}}))
+    state = features.network.features.state_dict()
+    torch.save({f"features.{key}": value + 1 for key, value in state.items()}, tmp_path / "imagenet.pth")
+    network = {"name": "deblurgan_v2", "options": options, "backbone": tmp_path / "imagenet.pth"}
+    built = build_network(configure(network=network)).network.features[3].conv[2].weight
+    assert torch.equal(built, state["3.conv.2.weight"] + 1)
+    with pytest.raises(UserError, match=r"network\.backbone: mtnaf has no backbone"):
+        build_network(configure(network={"backbone": tmp_path / "imagenet.pth"}))
+    with pytest.raises(UserError, match="either weights or backbone"):
+        parse_config({"network": network | {"weights": Path("a")}, "data": {"pack": "p"}})
+
+
+def test_without_named_files_it_says_so_and_trains_adversarially_all_the_same(
+    configure, tmp_path, checkpoint, capfd, monkeypatch
+):
+    monkeypatch.setattr("mtdeblur.training.adversarial.WIDTH", 8)  # as wide as published takes half a minute
+
+    def run(batches):
+        return configure(
+            network={"name": "deblurgan_v2", "options": {"width": 8}},
+            approach={"name": "one_stage", "extra": [1, 3]},
+            data={"patch": 32},
+            optimiser={"batches": batches, "adversarial": {"weight": 0.01}},
+            validation={"every": 2, "iterations": 1},
+        )
+
+    train(run(2), tmp_path / "halves", device="cpu")
+    said = " ".join(capfd.readouterr().err.split())
+    assert "the backbone starts at random: network.backbone names no file" in said
+    assert "the perceptual loss is left out: optimiser.adversarial.vgg19 names no file" in said
+    train(run(4), tmp_path / "halves", device="cpu", resume=True)
+    train(run(4), tmp_path / "whole", device="cpu")
+    states = [checkpoint(tmp_path / name)["current_model_state"] for name in ("halves", "whole")]
+    assert any(key.startswith("adversarial.discriminators") for key in states[1])
+    for key, value in states[1].items():
+        torch.testing.assert_close(states[0][key], value, rtol=0, atol=0, equal_nan=True, msg=key)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimiser": {"adversarial": {}, "loss": "log_l1"}}, "loss is for training without adversarial"),
+        ({"optimiser": {"adversarial": {}}, "approach": {"through": 2}}, "approach.through is 1"),
+        ({"optimiser": {"adversarial": {"weight": 0}}}, "optimiser.adversarial.weight"),
+    ],
+)
+def test_what_does_not_go_with_adversarial_training_is_refused(configure, changes, message):
+    with pytest.raises(UserError, match=message):
+        configure(**changes)
+
+
+def test_discriminators_learn_on_one_device(configure, tmp_path):
+    config = configure(optimiser={"adversarial": {}})
+    with pytest.raises(UserError, match="the discriminators learn on one device"):
+        train(config, tmp_path / "run", device="cpu", devices=2)
