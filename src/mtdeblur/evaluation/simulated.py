@@ -163,7 +163,7 @@ def simulate_levels(
         photograph: (H, W, 3), uint8 or uint16.
         name: of the exposure; with the seed it decides everything random.
         levels: odd, 1 to 13.
-        how: settings; level and sensor do not matter.
+        how: settings; level, goal and sensor do not matter.
 
     Returns:
         Level to picture (H', W', 3), uint8.

@@ -32,7 +32,7 @@ def write_temporal_dataset(
         photographs: what to expose; an exposure does not depend on the other photographs.
         folder: where to; without a manifest yet.
         exposures: how many to make of each photograph.
-        how: settings; level and sensor do not matter.
+        how: settings; level, goal and sensor do not matter.
         inputs: temporal levels of the pictures in `blur/`, dealt out in turn; odd, 3 to 13.
 
     Yields:

@@ -392,8 +392,8 @@ def fingerprint(config: TrainingConfig) -> str:
     Settings that may change, where the data lies, and the weights to start from do not count.
     """
     values = config.model_dump(mode="json", exclude_defaults=True)  # so that a new setting changes nothing
-    places = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")
-    for key in (*MAY_CHANGE, *places):
+    elsewhere = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")
+    for key in (*MAY_CHANGE, *elsewhere):
         *parents, last = key.split(".")
         section = values
         for parent in parents:
