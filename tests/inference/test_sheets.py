@@ -55,7 +55,7 @@ def test_the_whole_picture_is_there_made_smaller() -> None:
     picture = np.zeros((200, 400, 3), np.uint8)
     picture[:, 200:] = (10, 200, 30)
     made = sheet([Column("", picture)], 100)
-    area = made[:150]  # the captions and the whole
+    area = made[:115]  # the captions and the whole
     assert ((area == (10, 200, 30)).all(-1).sum(axis=1) >= 48).sum() == 50  # 50 rows of about 50 pixels
 
 
