@@ -56,7 +56,8 @@ def test_the_whole_picture_is_there_made_smaller() -> None:
     picture[:, 200:] = (10, 200, 30)
     made = sheet([Column("", picture)], 100)
     area = made[:115]  # the captions and the whole
-    assert ((area == (10, 200, 30)).all(-1).sum(axis=1) >= 48).sum() == 50  # 50 rows of about 50 pixels
+    coloured = (area == (10, 200, 30)).all(axis=-1).sum(axis=1)
+    assert (coloured >= 40).sum() == 50  # 50 rows of almost 50 pixels
 
 
 @settings(max_examples=25)
