@@ -3,9 +3,9 @@
     python benchmarks/speed.py
 
 Both run the same number of iterations on the same picture: `mtnaf` as `mtdeblur deblur` runs it (the default
-weights and precision, from pixels to pixels), `mtrnn` in float32, NCHW and eager, with fresh weights, for what
-weights hold does not change the time. They take turns, so that other work on the machine slows both; each figure
-is a median. Where the machine is not quiet, the processor's seconds say more than the clock's.
+weights and precision, from pixels to pixels), `mtrnn` in float32, NCHW and eager, with fresh weights, as what
+weights hold does not change the time. They take turns, so that other work on the machine slows both; figures
+are medians. Where the machine is not quiet, the processor's seconds say more than the clock's.
 """
 
 import platform
@@ -85,7 +85,7 @@ def main(
     fast, slow = median(times["mtnaf"]), median(times["mtrnn"])
     print(f"{processor()}; {device_name(cell.device)}; PyTorch {torch.__version__}; commit {commit()}")
     print(
-        f"{width}x{height}, {cell.iterations} iterations; medians of {repeats} after a warm-up, synchronised"
+        f"{width}x{height}, iterations: {cell.iterations}; medians of {repeats} after a warm-up, synchronised"
     )
     ways = {
         f"mtnaf, default weights, {cell.precision}, channels-last, from pixels to pixels": fast,
