@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -159,6 +159,7 @@ def main(
     rotation: Annotated[float, typer.Option(help="Standard deviation over TL13, degrees.")] = Motion.rotation,
     depth: Annotated[float, typer.Option(help="Parallax, as a share.")] = Motion.depth,
     layers: Annotated[float, typer.Option(help="Share with a moving layer.")] = Motion.layers,
+    interpolation: Annotated[str, typer.Option(help="bilinear or bicubic.")] = Motion.interpolation,
     gamma: Annotated[bool, typer.Option("--gamma", help="Average in gamma-2.2 light.")] = False,
     quality: Annotated[
         int | None, typer.Option(help="JPEG quality of the simulated side; none if not given.")
@@ -169,7 +170,7 @@ def main(
     ] = False,
 ) -> None:
     """Measure and print."""
-    how = Motion(length=length, still=still, rotation=rotation, depth=depth, layers=layers)
+    how = Motion(length, still, rotation, Motion.zoom, depth, layers, cast(Any, interpolation))
     sensor = Sensor(noisy=0, compressed=quality is not None, quality=(quality or 100, quality or 100))
     crf = GAMMA if gamma else IDENTITY
     print(f"commit {commit()}; {how}; {crf.name}; JPEG quality {quality}")
