@@ -1,6 +1,7 @@
 """The commands evaluate and simulate, with the weights that ship."""
 
 import csv
+import io
 import json
 import os
 from pathlib import Path
@@ -172,6 +173,25 @@ def test_mistakes_of_simulate_get_one_line(mtdeblur, tmp_path, arguments, names)
     (line,) = err.splitlines()
     assert line.startswith("mtdeblur: ")
     assert names in line
+
+
+def test_curves_of_data_sets(mtdeblur, dataset, tmp_path):
+    write(tmp_path / "more" / "blur" / "c.png", seed=3)
+    write(tmp_path / "more" / "sharp" / "c.png", seed=4)
+    options = ["--iterations", 2, "--precision", "float32", "-o", "curve.csv"]
+    code, out, _ = mtdeblur("curve", dataset, "more", *options)
+    assert code == 0
+    assert "more, 1 pictures" in out
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "curve.csv").read_text())))
+    assert [(row["dataset"], row["iteration"]) for row in rows] == [
+        *((str(dataset), str(index)) for index in range(3)),
+        *(("more", str(index)) for index in range(3)),
+    ]
+    blurred, sharp = (imread(tmp_path / "more" / side / "c.png") for side in ("blur", "sharp"))
+    assert float(rows[3]["psnr"]) == pytest.approx(psnr(blurred, sharp), abs=1e-5)
+    code, out, err = mtdeblur("curve", "nowhere")
+    assert (code, out) == (1, "")
+    assert errors(err)
 
 
 DATA = os.environ.get("MTDEBLUR_DATA")

@@ -267,6 +267,21 @@ def test_photographs_are_enlarged_before_they_are_exposed(tmp_path):
     np.testing.assert_allclose(crossings((2.0, 2.0)), 6, atol=1)
 
 
+def test_moving_layers_show_other_photographs(tmp_path):
+    """A dark and a bright photograph: where a layer moves, both are seen in one patch."""
+    (tmp_path / "train/photos").mkdir(parents=True)
+    for level in (50, 200):
+        Image.fromarray(np.full((60, 60, 3), level, np.uint8)).save(tmp_path / f"train/photos/{level}.png")
+    layered = Motion(length=0, still=0, rotation=0, zoom=0, depth=0, layers=1)
+
+    def mixed(motion):
+        made = stream(tmp_path, motion=motion, sensor=CLEAN, patch=48, batch=16, reuse=1, pool=1)
+        return float((made.batch(0).ladder[1].std(dim=(1, 2, 3)) > 0.05).double().mean())
+
+    assert mixed(STILL) == 0
+    assert 0.15 < mixed(layered) < 0.85  # half of the photographs have the other one before them
+
+
 def test_all_flips_and_turns_occur(folder):
     photos = [decode(entry).transpose(2, 0, 1)[None] / 255 for entry in Pack(folder).photos]
     made = stream(folder, clips=0, motion=STILL, sensor=CLEAN, batch=8, reuse=8)

@@ -134,6 +134,31 @@ def test_a_constant_velocity_gives_a_box_filter_along_the_path(step):
     np.testing.assert_allclose(blurred, expected, rtol=0, atol=1e-9)
 
 
+def test_bicubic_frames_weigh_four_pixels_in_a_row():
+    """Half a pixel between: Keys' kernel (1981) with a = -0.75 has -0.09375 and 0.59375 there."""
+    photo = torch.from_numpy(np.random.default_rng(0).random((1, 3, 40, 40)))
+    frames = frames_along(photo, 12, straight((0.5, 0.0)), None, "bicubic")[:, 0].numpy()
+    picture = photo[0, :, 14:26].numpy()  # the rows that are seen
+    for frame, first in ((MIDDLE, 14), (MIDDLE + 2, 15), (MIDDLE - 4, 12)):
+        np.testing.assert_allclose(frames[frame], picture[..., first : first + 12], rtol=0, atol=1e-9)
+    weights = (-0.09375, 0.59375, 0.59375, -0.09375)
+    expected = sum(weight * picture[..., 13 + k : 25 + k] for k, weight in enumerate(weights))
+    np.testing.assert_allclose(frames[MIDDLE + 1], expected, rtol=0, atol=1e-9)
+
+
+def test_bicubic_frames_are_as_sharp_as_the_mid_frame_and_stay_in_range():
+    photo = torch.from_numpy(np.random.default_rng(0).integers(0, 2, (1, 1, 60, 60)).astype(np.float64))
+    photo = torch.nn.functional.interpolate(photo, scale_factor=2, mode="bilinear").expand(-1, 3, -1, -1)
+    sharpness = {}
+    for how in ("bilinear", "bicubic"):
+        motion = Motion(length=20, still=0, rotation=0, zoom=0, depth=0, layers=0, interpolation=how)
+        frames = simulate_frames(photo, 40, motion, [1])
+        assert 0 <= frames.min() <= frames.max() <= 1
+        energy = frames.diff(dim=-1).square().mean(dim=(1, 2, 3, 4))
+        sharpness[how] = float(energy.mean() / energy[MIDDLE])
+    assert sharpness["bilinear"] < 0.88 < 0.95 < sharpness["bicubic"] < 1.05
+
+
 @given(st.floats(-2.5, 2.5), st.floats(-0.05, 0.05), st.floats(-0.04, 0.04))
 @settings(max_examples=15)
 def test_frames_are_bilinear_samples_of_the_turned_and_zoomed_grid(step, angle, zoom):
@@ -229,6 +254,31 @@ def test_the_layer_moves_on_its_own_behind_a_soft_edge():
     plain = simulate_frames(photographs(4, side), size, Motion(**{**vars(moving), "layers": 0}), range(4))
     change = (seen - plain).abs().amax(dim=(0, 2)) > 0.02  # (4, size, size)
     assert 0.05 < change.double().mean() < 0.95
+
+
+def test_layers_show_the_objects_that_are_given():
+    """A layered frame is photograph and object mixed by an opacity: so it is linear in the two."""
+    side, size, seeds = 90, 40, [3, 4]
+    motion = Motion(length=20, still=0, layers=1)
+    photo, objects = photographs(2, side), photographs(2, side, seed=9)
+    nothing = torch.zeros_like(photo)
+    seen = simulate_frames(photo, size, motion, seeds, objects)
+    parts = (
+        simulate_frames(photo, size, motion, seeds, nothing),
+        simulate_frames(nothing, size, motion, seeds, objects),
+    )
+    np.testing.assert_allclose(seen, parts[0] + parts[1], rtol=0, atol=1e-9)
+    assert parts[1].amax() > 0.5
+    default = simulate_frames(photo, size, motion, seeds)
+    turned = simulate_frames(photo, size, motion, seeds, photo.flip(-1, -2))
+    assert default.equal(turned)
+    alone = Motion(**{**vars(motion), "layers": 0.0})
+    assert simulate_frames(photo, size, alone, seeds, objects).equal(
+        simulate_frames(photo, size, alone, seeds)
+    )
+    ladder = simulate_ladder(photo, size, (1, 5), motion, GAMMA, seeds, objects)
+    light = simulate_frames(GAMMA.decode(photo), size, motion, seeds, GAMMA.decode(objects))
+    np.testing.assert_allclose(ladder[1], GAMMA.encode(light[MIDDLE]), rtol=0, atol=1e-9)
 
 
 def test_the_share_of_layers_is_what_motion_names():

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mtdeblur import __version__
-from mtdeblur.cli import augment, deblur, evaluate, networks, pack, reproduce, simulate, train
+from mtdeblur.cli import augment, curve, deblur, evaluate, networks, pack, reproduce, sheets, simulate, train
 from mtdeblur.errors import UserError
 
 INTERRUPTED = 130  # what shells expect of a program that was stopped by Ctrl-C
@@ -20,7 +20,9 @@ app = typer.Typer(
 )
 app.command("deblur")(deblur.deblur)
 app.command("evaluate")(evaluate.evaluate)
+app.command("curve")(curve.curve)
 app.command("augment")(augment.augment)
+app.command("sheets")(sheets.sheets)
 app.command("simulate")(simulate.simulate)
 app.command("train", cls=train.TrainCommand)(train.train)
 app.command("pack")(pack.pack)

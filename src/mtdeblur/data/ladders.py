@@ -82,6 +82,7 @@ class _Draw(IntEnum):
     CLIP = 6
     MOTION = 7
     PAIR = 8
+    OBJECT = 9
 
 
 class LadderStream:
@@ -244,19 +245,23 @@ class LadderStream:
         if self.clips and (not self.photos or rng.random() < self.exposures.clips):
             frames = torch.stack([self._frames(turn, place) for place in places], dim=1)
             return temporal_ladder(frames.to(self.device).float().div_(255), self._made, crf)
-        photographs = torch.stack([self._photograph(turn, place) for place in places])
         return simulate_ladder(
-            photographs.to(self.device).float().div_(255),
+            self._photographs(_Draw.PHOTO, turn, places),
             self.size,
             self._made,
             self.exposures.motion,
             crf,
             self._seeds(_Draw.MOTION, turn, places),
+            self._photographs(_Draw.OBJECT, turn, places) if self.exposures.motion.layers else None,
         )
 
-    def _photograph(self, turn: int, place: int) -> Tensor:
+    def _photographs(self, purpose: _Draw, turn: int, places: Sequence[int]) -> Tensor:
+        """(places, 3, h, w) in [0, 1]: crops of photographs."""
+        crops = [self._photograph(self._rng(purpose, turn, place)) for place in places]
+        return torch.stack(crops).to(self.device).float().div_(255)
+
+    def _photograph(self, rng: np.random.Generator) -> Tensor:
         """A crop (3, h, w) of a photograph, uint8: of two drawn, the one with more detail."""
-        rng = self._rng(_Draw.PHOTO, turn, place)
         picture = self.photos[int(rng.integers(len(self.photos)))]
         side = self.size + 2 * margin(self.exposures.motion)
         window = round(side / rng.uniform(*self.exposures.enlarge))

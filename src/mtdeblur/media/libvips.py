@@ -6,6 +6,7 @@ libvips decodes and encodes all four formats in 8 and 16 bit with their colour p
 profiles, and its wheel brings its own libraries.
 """
 
+import html
 import os
 import sys
 from typing import Any, NamedTuple
@@ -111,6 +112,21 @@ def encode(
                 samples, container, {key: blobs[key] for key in blobs if key != "icc"}, resolution, turn
             )
         raise UserError(_reason(error) or str(error.message)) from error
+
+
+def shrink(pixels: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) made smaller to a width, its proportions kept; one that is not wider stays."""
+    pyvips = _import_pyvips()
+    image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation="srgb")
+    return image.thumbnail_image(width, height=len(pixels), size="down").numpy()
+
+
+def text(line: str, size: int) -> NDArray[np.uint8]:
+    """A line of text as (H, W) opacities from 0 to 255, in a font of that size in pixels."""
+    if not line.strip():  # which libvips refuses to draw
+        return np.zeros((size, size), np.uint8)
+    pyvips = _import_pyvips()
+    return pyvips.Image.text(html.escape(line), font=f"sans {size}", dpi=72).numpy()
 
 
 def _import_pyvips() -> Any:

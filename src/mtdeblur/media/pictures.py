@@ -287,7 +287,7 @@ def encode_picture(picture: Picture, container: str) -> bytes:
     return embed_exif(container, encoded, picture.exif) if picture.exif else encoded
 
 
-def to_8_bits(samples: Pixels) -> Pixels:
+def to_8_bits(samples: Pixels) -> NDArray[np.uint8]:
     """Full-range 16-bit samples of any shape rounded to 8 bits; 8-bit ones as they are."""
     if samples.dtype == np.uint8:
         return samples

@@ -1,0 +1,89 @@
+"""The command `mtdeblur curve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtdeblur.cli.deblur import Precision
+
+
+def curve(
+    datasets: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATASET", help="Folders of pairs, as for mtdeblur evaluate.", show_default=False
+        ),
+    ],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of shipped weights, or a file; several are measured in turn.",
+            show_default="the default weights",
+        ),
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="How many iterations to run.")] = 7,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
+    ] = Precision.auto,
+    tile: Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")] = "auto",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the curves (CSV).", show_default=False)
+    ] = None,
+    max_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Measure only this many, spread over each data set.", show_default="all"),
+    ] = None,
+) -> None:
+    """Measure PSNR and SSIM against the number of iterations, and where they peak.
+
+    A table for each of the weights, with a column for each data set; each
+    picture counts alike within a data set, and each data set in the mean.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    import mtdeblur
+    from mtdeblur.evaluation.curve import as_csv, as_table
+    from mtdeblur.evaluation.pairs import find_pairs
+    from mtdeblur.evaluation.protocol import measure
+    from mtdeblur.evaluation.provenance import Subject, commit, device_name, identify_weights
+    from mtdeblur.evaluation.tables import Report
+    from mtdeblur.inference.deblurrer import load
+    from mtdeblur.media.files import check_writable, write_atomically
+    from mtdeblur.media.pictures import read_picture
+
+    if output is not None:
+        check_writable(output)
+    sets = {str(dataset): find_pairs(dataset, max_images) for dataset in datasets}
+    methods = [
+        (source, load(source, iterations=iterations, device=device, precision=precision.value, tile=tile))
+        for source in weights or [None]
+    ]
+    reports: list[Report] = []
+    terminal = Console()
+    terminal = terminal if terminal.is_terminal else Console(width=40 * (len(sets) + 1))
+    for source, deblurrer in methods:
+        name, sha256 = identify_weights(source)
+        curves: list[Report] = []
+        for dataset, pairs in sets.items():
+            subject = Subject(
+                dataset=dataset,
+                weights=name,
+                weights_sha256=sha256,
+                version=mtdeblur.__version__,
+                commit=commit(),
+                device=device_name(deblurrer.device),
+                precision=deblurrer.precision,
+                iterations=deblurrer.iterations,
+            )
+            measured = [
+                measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
+                for pair in track(pairs, f"{name} on {dataset}", console=Console(stderr=True))
+            ]
+            curves.append(Report(subject, tuple(measured)))
+        terminal.print(as_table(curves))
+        reports += curves
+    if output is not None:
+        write_atomically(output, as_csv(reports).encode())

@@ -1,0 +1,72 @@
+"""The command `mtdeblur sheets`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtdeblur.cli.deblur import Precision
+
+
+def sheets(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of pictures, its sub-folders too.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the sheets.", show_default=False)],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of shipped weights, or a file; several give a column each.",
+            show_default="the default weights",
+        ),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of others' outputs: NAME or NAME-ANYTHING.", show_default=False),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many iterations to run.", show_default="what the weights advise"),
+    ] = None,
+    side: Annotated[int, typer.Option(min=64, help="Height and width of the crops, in pixels.")] = 400,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
+    ] = Precision.auto,
+    tile: Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")] = "auto",
+) -> None:
+    """Make before/after sheets of a folder of pictures, to look at.
+
+    A sheet shows the whole picture and five crops at its own size, at places
+    that are the same for every picture. Sheets that exist are replaced.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from mtdeblur.errors import UserError
+    from mtdeblur.evaluation.provenance import identify_weights
+    from mtdeblur.inference.deblurrer import Deblurrer, load
+    from mtdeblur.inference.sheets import make_sheet, plan
+    from mtdeblur.media.files import check_writable
+    from mtdeblur.media.pictures import write_picture
+
+    items = plan(folder, output, beside or [])
+    for item in items:
+        check_writable(item.target)
+    methods: dict[str, Deblurrer] = {}
+    for source in weights or [None]:
+        method = load(source, iterations=iterations, device=device, precision=precision.value, tile=tile)
+        count = f"{method.iterations} iteration{'s' if method.iterations > 1 else ''}"
+        methods[f"{Path(identify_weights(source)[0]).stem}, {count}"] = method
+    failed = False
+    console = Console(stderr=True)
+    for item in track(items, "Sheets", console=console):
+        try:
+            sheet, notices = make_sheet(item, methods, side)
+            write_picture(item.target, sheet)
+        except UserError as error:
+            failed, notices = True, [str(error)]
+        for notice in notices:
+            console.print(f"mtdeblur: {notice}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
