@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mtdeblur.data.ladders import Exposures, LadderStream, validation_sets
+from mtdeblur.data.ladders import Exposures, LadderStream
 from mtdeblur.data.pack import Pack, decode
+from mtdeblur.data.validation import validation_sets
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
 

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 
 from mtdeblur.data.datasets import Ladder
 from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.ladders import Exposures, LadderStream, validation_sets
+from mtdeblur.data.ladders import Exposures, LadderStream
 from mtdeblur.data.manifest import Row, picture_path, write_manifest
 from mtdeblur.data.stored import Dataset, Order
+from mtdeblur.data.validation import validation_sets
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import Motion, Sensor
 

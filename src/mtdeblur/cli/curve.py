@@ -44,11 +44,10 @@ def curve(
     from rich.console import Console
     from rich.progress import track
 
-    import mtdeblur
     from mtdeblur.evaluation.curve import as_csv, as_table
     from mtdeblur.evaluation.pairs import find_pairs
     from mtdeblur.evaluation.protocol import measure
-    from mtdeblur.evaluation.provenance import Subject, commit, device_name, identify_weights
+    from mtdeblur.evaluation.provenance import describe
     from mtdeblur.evaluation.tables import Report
     from mtdeblur.inference.deblurrer import load
     from mtdeblur.media.files import check_writable, write_atomically
@@ -65,22 +64,12 @@ def curve(
     terminal = Console()
     terminal = terminal if terminal.is_terminal else Console(width=40 * (len(sets) + 1))
     for source, deblurrer in methods:
-        name, sha256 = identify_weights(source)
         curves: list[Report] = []
         for dataset, pairs in sets.items():
-            subject = Subject(
-                dataset=dataset,
-                weights=name,
-                weights_sha256=sha256,
-                version=mtdeblur.__version__,
-                commit=commit(),
-                device=device_name(deblurrer.device),
-                precision=deblurrer.precision,
-                iterations=deblurrer.iterations,
-            )
+            subject = describe(dataset, source, deblurrer)
             measured = [
                 measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
-                for pair in track(pairs, f"{name} on {dataset}", console=Console(stderr=True))
+                for pair in track(pairs, f"{subject.weights} on {dataset}", console=Console(stderr=True))
             ]
             curves.append(Report(subject, tuple(measured)))
         terminal.print(as_table(curves))

@@ -62,12 +62,11 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    import mtdeblur
     from mtdeblur.errors import UserError
     from mtdeblur.evaluation import tables
     from mtdeblur.evaluation.pairs import find_pairs
     from mtdeblur.evaluation.protocol import PairFigures, measure
-    from mtdeblur.evaluation.provenance import Subject, commit, device_name, identify_weights
+    from mtdeblur.evaluation.provenance import describe
     from mtdeblur.inference.deblurrer import load
     from mtdeblur.media.files import check_writable, write_atomically
     from mtdeblur.media.pictures import read_picture
@@ -77,17 +76,7 @@ def evaluate(
         check_writable(path)
     pairs = find_pairs(folder, max_images, dataset)
     deblurrer = load(weights, iterations=iterations, device=device, precision=precision.value, tile=tile)
-    name, sha256 = identify_weights(weights)
-    subject = Subject(
-        dataset=str(folder),
-        weights=name,
-        weights_sha256=sha256,
-        version=mtdeblur.__version__,
-        commit=commit(),
-        device=device_name(deblurrer.device),
-        precision=deblurrer.precision,
-        iterations=deblurrer.iterations,
-    )
+    subject = describe(str(folder), weights, deblurrer)
 
     measured: list[PairFigures] = []
     console = Console(stderr=True)

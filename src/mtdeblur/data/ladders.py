@@ -6,7 +6,7 @@ disjoint data.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.crops import cut, detail, random_corner, to_tensor, turn
 from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.sources import Entry, Pixels, decode
+from mtdeblur.data.sources import Entry, Pixels
 from mtdeblur.data.stored import Order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
@@ -292,60 +292,3 @@ class _Pictures:
 
     def __getitem__(self, index: int) -> Pixels:
         return self.decoded(self.entries[index])
-
-
-class ValidationSet(NamedTuple):
-    """Blurred and sharp pictures that a network is measured on while it trains.
-
-    Attributes:
-        name: what reports call it.
-        pairs: (blurred, sharp), each (1, 3, H, W) in [0, 1], float.
-    """
-
-    name: str
-    pairs: list[tuple[Tensor, Tensor]]
-
-
-def validation_sets(
-    pack: TrainingData, levels: Sequence[int], *, size: int = 256, limit: int = 12
-) -> Iterator[ValidationSet]:
-    """The pack's held-out photographs as simulated exposures, and its held-out pairs.
-
-    The exposures are the same whatever the training's settings: default motion without still samples (whose
-    PSNR is so high that a mean in dB would speak of little else), no noise, gamma 2.2, levels in turn, the
-    middle of the photograph.
-
-    Args:
-        pack: where they are.
-        levels: input levels of the simulated exposures.
-        size: height and width of the simulated exposures, in pixels; of smaller photographs the shorter side.
-        limit: how many photographs at most, spread over those held out.
-
-    Yields:
-        "simulated" and "pairs", each where the pack has such.
-
-    Raises:
-        UserError: if a picture cannot be read, or the pictures of a pair differ in size.
-    """
-    simulated: list[tuple[Tensor, Tensor]] = []
-    motion = Motion(still=0)
-    step = max(1, -(-len(pack.valid_photos) // max(1, limit)))
-    for index, entry in enumerate(pack.valid_photos[::step][:limit]):
-        photograph = _load(entry)
-        level = levels[index % len(levels)]
-        side = min(size, *photograph.shape[-2:])
-        ladder = simulate_ladder(photograph, side, {1, level}, motion, GAMMA, [index])
-        simulated.append((ladder[level], ladder[1]))
-    if simulated:
-        yield ValidationSet("simulated", simulated)
-    pairs = [(_load(blurred), _load(sharp)) for blurred, sharp in pack.valid_pairs]
-    for (entry, _), (blurred, sharp) in zip(pack.valid_pairs, pairs, strict=True):
-        if blurred.shape != sharp.shape:
-            raise UserError(f"{entry} and its sharp picture differ in size")
-    if pairs:
-        yield ValidationSet("pairs", pairs)
-
-
-def _load(entry: Entry) -> Tensor:
-    """(1, 3, H, W) in [0, 1], float."""
-    return to_tensor(decode(entry)).float().div_(255)

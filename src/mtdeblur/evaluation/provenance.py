@@ -4,12 +4,16 @@ import hashlib
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 import mtdeblur
 from mtdeblur.weights.catalogue import catalogue, find_weights
 from mtdeblur.weights.foreign import checkpoint_files
+
+if TYPE_CHECKING:
+    from mtdeblur.inference.deblurrer import Deblurrer
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,30 @@ class Subject:
     device: str
     precision: str
     iterations: int
+
+
+def describe(dataset: str, weights: str | None, deblurrer: "Deblurrer") -> Subject:
+    """The subject of measurements on a data set.
+
+    Args:
+        dataset: the folder of pairs.
+        weights: what the deblurrer was loaded from, as given to `load`.
+        deblurrer: what is measured.
+
+    Raises:
+        UserError: as `find_weights` does.
+    """
+    name, sha256 = identify_weights(weights)
+    return Subject(
+        dataset=dataset,
+        weights=name,
+        weights_sha256=sha256,
+        version=mtdeblur.__version__,
+        commit=commit(),
+        device=device_name(deblurrer.device),
+        precision=deblurrer.precision,
+        iterations=deblurrer.iterations,
+    )
 
 
 def commit() -> str | None:

@@ -13,7 +13,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from mtdeblur.approaches import Goal, at_level_one
-from mtdeblur.data.ladders import LadderBatch, ValidationSet
+from mtdeblur.data.ladders import LadderBatch
+from mtdeblur.data.validation import ValidationSet
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll

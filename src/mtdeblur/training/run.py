@@ -16,9 +16,9 @@ from torch import nn
 
 from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.ladders import validation_sets
 from mtdeblur.data.pack import Pack, build_pack
 from mtdeblur.data.stored import Dataset
+from mtdeblur.data.validation import validation_sets
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
