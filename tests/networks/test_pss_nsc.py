@@ -6,6 +6,7 @@ import torch
 from mtdeblur.networks.contract import RecurrentMaps
 from mtdeblur.networks.pss_nsc import SharedModule
 from mtdeblur.networks.registry import create_network
+from mtdeblur.networks.unroll import unroll
 
 
 def test_the_nested_skips_are_the_sums_of_all_units_before():
@@ -72,3 +73,13 @@ def test_at_the_first_iteration_the_encoder_s_own_map_stands_in_for_the_recurren
 def test_a_network_of_no_scale_is_refused():
     with pytest.raises(ValueError, match="scales is at least 1, not 0"):
         create_network("pss_nsc", scales=0)
+
+
+def test_a_fresh_network_can_be_run_again_and_again():
+    torch.manual_seed(0)
+    network = create_network("pss_nsc", scales=1)
+    blurred = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        estimates = list(unroll(network, blurred, 7))
+    assert all(torch.isfinite(estimate).all() for estimate in estimates)
+    assert (estimates[-1] - blurred).abs().mean() < 1

@@ -98,7 +98,7 @@ def _subjects(row: Row, request: Request, budget: Budget, material: Material) ->
     device = "cuda" if request.device == "gpu" else request.device
     runs: list[Subject] = []
     for seed in range(request.seeds):
-        config = training_config(row, budget, {"pack": str(material.pack)}, seed)
+        config = training_config(row, budget, dict(material.data), seed)
         run = as_run(f"{row.name}, seed {seed}", config, material.key, request.output / "runs")
         runs.append(Subject(run, row.iterations, device))
     return runs

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from mtdeblur.networks.blocks import (
     Halving,
+    ResidualBlock,
     colours_apart,
     colours_together,
     doubling,
@@ -99,6 +100,10 @@ class PSSNSC(nn.Module):
         self.fuse1 = nn.Conv2d(4 * c, 2 * c, 1) if self.config.recurrent else None
         self.fuse2 = nn.Conv2d(8 * c, 4 * c, 1) if self.config.recurrent else None
         xavier_uniform(self)
+        # 48 residual blocks in a row would multiply a fresh network's output by hundreds at every scale or
+        # iteration: so each adds a tenth at first. How the authors start is not known.
+        for block in (part for part in self.modules() if isinstance(part, ResidualBlock)):
+            block.conv2.weight.data *= 0.1
 
     @property
     def contract(self) -> Contract:
