@@ -143,8 +143,8 @@ def simulate_pair(photograph: Pixels, name: str, how: Simulation) -> tuple[Pixel
         how: settings.
 
     Returns:
-        Blurred picture and goal, (H', W', 3) uint8 each: without the margin that only the moving
-        camera sees.
+        Blurred picture and goal, (H', W', 3) uint8 each: the photograph without the margin that only the
+        moving camera sees.
 
     Raises:
         UserError: if too little would be left of the photograph.
