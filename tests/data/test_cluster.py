@@ -1,5 +1,6 @@
 """Builds on a real Ray cluster: two nodes of one processor each, on this machine."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtdeblur.data import augment as room
 from mtdeblur.data.augment import augment
 from mtdeblur.data.manifest import check_dataset
 from mtdeblur.data.recipes import Recipe
@@ -47,12 +49,6 @@ class Interrupted(Stages):
             raise KeyboardInterrupt
 
 
-def three(number):
-    if number == 3:
-        raise UserError("three is too much")
-    return number
-
-
 @pytest.fixture
 def cluster(monkeypatch):
     """The address of a running cluster is in RAY_ADDRESS."""
@@ -90,7 +86,7 @@ def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkey
     assert not list(seen.iterdir())
 
     with pytest.raises(KeyboardInterrupt):
-        augment(["frames"], Path("cluster"), distributed=True, progress=Interrupted(5), **build)
+        augment(["frames"], Path("cluster"), distributed=True, workers=1, progress=Interrupted(5), **build)
     assert not (tmp_path / "cluster/manifest.parquet").exists()
     rows = augment(["frames"], Path("cluster"), distributed=True, **build)
     assert len(rows) == 4 * 8 * 3
@@ -100,11 +96,28 @@ def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkey
     assert {path.name for path in seen.iterdir()} == nodes
     assert len(nodes) == 2
 
-    with pytest.raises(UserError, match=r"^three is too much$"):
-        list(run_tasks(three, [[1, 2], [3]], distributed=True))
+    with pytest.raises(ValueError, match="math domain error") as raised:
+        list(run_tasks(math.sqrt, [[1.0, -1.0]], distributed=True))
+    assert raised.type is ValueError  # not one of Ray's
+
+
+@pytest.mark.slow
+def test_without_a_cluster_it_is_said_how_to_get_one(monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray looks for a cluster of this machine
+    with pytest.raises(UserError, match=r"^found no Ray cluster: start one with ray start --head"):
+        list(run_tasks(math.sqrt, [[1.0]], distributed=True))
+
+
+def test_a_node_that_does_not_see_the_data_set_writes_nothing(tmp_path):
+    journal = tmp_path / "elsewhere/.journal"
+    with pytest.raises(
+        UserError, match=f"does not see {journal.parent}; choose a folder that all nodes share"
+    ):
+        room._make_one(None, make=None, journal=journal)
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--distributed needs Ray: pip install 'mtdeblur\[ray\]'$"):
-        list(run_tasks(three, [[1]], distributed=True))
+        list(run_tasks(math.sqrt, [[1.0]], distributed=True))
