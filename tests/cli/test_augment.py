@@ -95,3 +95,13 @@ def test_what_cannot_be_done_is_said_in_one_line(
     code, out, err = augment(*arguments, "--workers", "1")
     assert (code, out) == (1, "")
     assert message in err.splitlines()[-1]
+
+
+def test_without_ray_a_cluster_is_refused_and_no_build_begins(
+    augment: Augment, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, out, err = augment("walk", "-o", "set", "--distributed")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].endswith("--distributed needs Ray: pip install 'mtdeblur[ray]'")
+    assert not any((tmp_path / "set").iterdir())

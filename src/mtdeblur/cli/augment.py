@@ -75,6 +75,14 @@ def augment(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes at work.", show_default="one a processor")
     ] = None,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Work on the Ray cluster that RAY_ADDRESS names, or that this machine is in; all nodes must "
+            "see SOURCE and DATASET under these paths.",
+        ),
+    ] = False,
 ) -> None:
     """Average the frames of a high-speed camera to a temporal data set, or check one.
 
@@ -117,6 +125,7 @@ def augment(
             splits={"train": train or (), "valid": valid or (), "test": test or ()},
             limit=None if limit_size is None else int(limit_size * 1e9),
             workers=workers,
+            distributed=distributed,
             progress=progress,
         )
     exposures = [row.split for row in rows if row.level == 1]

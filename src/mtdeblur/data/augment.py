@@ -5,7 +5,7 @@ not at all, and the finished data set has the same bytes as one that was built u
 """
 
 import json
-import os
+import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +18,7 @@ import torch
 from mtdeblur.data.expose import Interpolate, make_exposure
 from mtdeblur.data.manifest import JOURNAL, MANIFEST, Row, read_manifest, write_manifest
 from mtdeblur.data.recipes import GOPRO, GOPRO_PAIRS, Exposure, Recipe, plan_exposures
-from mtdeblur.data.runner import Stages, run_tasks
+from mtdeblur.data.runner import Runner, Stages, run_tasks
 from mtdeblur.data.scenes import Fault, Scan, scan_clip
 from mtdeblur.data.sources import Clip, find_clips
 from mtdeblur.data.splits import split_clips
@@ -42,6 +42,7 @@ def augment(
     splits: Mapping[str, Sequence[str]] | None = None,
     limit: int | None = None,
     workers: int | None = None,
+    distributed: bool = False,
     interpolate: Interpolate | None = None,
     progress: Stages | None = None,
 ) -> list[Row]:
@@ -55,6 +56,7 @@ def augment(
         splits: "train", "valid" and "test" to names or patterns of clips; see `split_clips`.
         limit: size of the data set in bytes; exposures are left out evenly until it is kept.
         workers: number of processes; by default one a processor.
+        distributed: whether they are on a Ray cluster, whose nodes see all paths as this machine does.
         interpolate: a frame interpolator; see `Interpolate`.
         progress: hears how it goes on.
 
@@ -63,12 +65,12 @@ def augment(
 
     Raises:
         UserError: if a source cannot be read, the split is refused, the disk or the limit has no room for it,
-            or the folder holds anything else.
+            the folder holds anything else, or there is no cluster.
     """
     recipe, progress = recipe or Recipe(), progress or Stages()
-    workers = workers or _processors()
     clips = find_clips(sources)
     split = split_clips(clips, splits or {})
+    run = partial(run_tasks, workers=workers, distributed=distributed)
     job = _describe(split, recipe, crf, limit, interpolate)
     journal_path = dataset / JOURNAL
     if (dataset / MANIFEST).exists():
@@ -81,7 +83,7 @@ def augment(
     with open_journal(journal_path, job) as journal:
         remove_parts(dataset)
         try:
-            scans = _scan(clips, not recipe.keep_faulty, journal, workers, progress)
+            scans = _scan(clips, not recipe.keep_faulty, journal, run, progress)
             exposures = _plan(recipe, split, scans, limit, progress)
             done = _done(journal, exposures, dataset)
             _check_space(dataset, [item for item in exposures if item not in done], scans)
@@ -89,16 +91,13 @@ def augment(
             if not any("rows" in record for record in journal.records):
                 journal_path.unlink()  # so that other settings can follow
             raise
-        make = partial(make_exposure, dataset=dataset, crf=crf, interpolate=interpolate)
-        _expose(make, exposures, done, journal, workers, limit, progress)
+        make = partial(make_exposure, dataset=dataset.absolute(), crf=crf, interpolate=interpolate)
+        make_one = partial(_make_one, make=make, journal=journal_path.absolute())
+        _expose(make_one, exposures, done, journal, run, limit, progress)
         rows = [row for item in exposures for row in done[item]]
         write_manifest(dataset, rows, {"job": job, "faults": _faults(scans)})
     journal_path.unlink()
     return sorted(rows, key=lambda row: row.path)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _describe(
@@ -129,7 +128,7 @@ def _refuse_others(dataset: Path) -> None:
 
 
 def _scan(
-    clips: Sequence[Clip], faults: bool, journal: Journal, workers: int, progress: Stages
+    clips: Sequence[Clip], faults: bool, journal: Journal, run: Runner, progress: Stages
 ) -> dict[str, Scan]:
     """Look through all clips that earlier runs have not looked through: name to what was found."""
     scans: dict[str, Scan] = {}
@@ -141,7 +140,7 @@ def _scan(
             scans[clip.name] = Scan(clip, record["frames"], found, record["picture_bytes"])
     progress.began("clips", len(clips), len(scans))
     missing = [[clip] for clip in clips if clip.name not in scans]
-    for scan in run_tasks(partial(scan_clip, faults=faults), missing, workers):
+    for scan in run(partial(scan_clip, faults=faults), missing):
         scans[scan.clip.name] = scan
         journal.append({**asdict(scan), "clip": scan.clip.name})
         progress.advanced()
@@ -211,18 +210,18 @@ def _check_space(dataset: Path, missing: Sequence[Exposure], scans: Mapping[str,
 
 
 def _expose(
-    make: "partial[list[Row]]",
+    make_one: "partial[tuple[Exposure, list[Row]]]",
     exposures: Sequence[Exposure],
     done: dict[Exposure, list[Row]],
     journal: Journal,
-    workers: int,
+    run: Runner,
     limit: int | None,
     progress: Stages,
 ) -> None:
     """Make all exposures that are not done, and note them as done."""
     progress.began("exposures", len(exposures), len(done))
     written = sum(row.bytes for rows in done.values() for row in rows)
-    for item, rows in run_tasks(partial(_make_one, make=make), _blocks(exposures, done), workers):
+    for item, rows in run(make_one, _blocks(exposures, done)):
         done[item] = rows
         journal.append(
             {"exposure": [item.split, item.clip.name, item.middle], "rows": [asdict(row) for row in rows]}
@@ -233,7 +232,12 @@ def _expose(
             raise UserError("the pictures are larger than foreseen; build anew with a smaller limit")
 
 
-def _make_one(exposure: Exposure, make: "partial[list[Row]]") -> tuple[Exposure, list[Row]]:
+def _make_one(exposure: Exposure, make: "partial[list[Row]]", journal: Path) -> tuple[Exposure, list[Row]]:
+    """Make one exposure, perhaps on another machine, which must write where this build is."""
+    if not journal.exists():
+        raise UserError(
+            f"{platform.node()} does not see {journal.parent}; choose a folder that all nodes share"
+        )
     return exposure, make(exposure)
 
 

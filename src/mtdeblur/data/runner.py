@@ -1,15 +1,16 @@
-"""Carries out many independent tasks, in this process or in several, and what hears of them."""
+"""Carries out many independent tasks, in this process, in several or on a cluster, and what hears of them."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
-from typing import TypeVar
+from contextlib import ExitStack, contextmanager
+from typing import Protocol, TypeVar
 
+from mtdeblur.data.cluster import ray_processes
 from mtdeblur.errors import UserError
 
 Task = TypeVar("Task")
@@ -29,53 +30,85 @@ class Stages:
         """Something that the user should know, in one line."""
 
 
+class Runner(Protocol):
+    """`run_tasks` with the processes chosen."""
+
+    def __call__(
+        self, function: Callable[[Task], Result], blocks: Sequence[Sequence[Task]], /
+    ) -> Generator[Result]:
+        """Apply a function to every task of every block."""
+        ...
+
+
 def run_tasks(
-    function: Callable[[Task], Result], blocks: Sequence[Sequence[Task]], workers: int
+    function: Callable[[Task], Result],
+    blocks: Sequence[Sequence[Task]],
+    workers: int | None = None,
+    distributed: bool = False,
 ) -> Generator[Result]:
     """Apply a function to every task of every block.
 
     The tasks of a block go to the same process one after the other, so that what one has read serves the
-    next. A process works on one task at a time, and its result is given as soon as it is there.
+    next. A process works on one task at a time, and its result is given as soon as it is there: what is in
+    flight does not grow with the number of tasks.
 
     Args:
         function: of a module, or a partial of one, and picklable with tasks and results.
         blocks: the tasks.
-        workers: number of processes; 1 stands for this one.
+        workers: number of processes, by default one a processor; 1 stands for this one.
+        distributed: whether the processes are on a Ray cluster; see `ray_processes`.
 
     Yields:
         The results, in the order of the tasks if there is one worker, otherwise in no order.
 
     Raises:
-        UserError: if a worker process dies; whatever the function raises otherwise.
+        UserError: if a worker process dies, or there is no cluster; whatever the function raises otherwise.
     """
-    if workers == 1:
+    count = workers or _processors()
+    if count == 1 and not distributed:
         yield from (function(task) for block in blocks for task in block)
         return
-    context = multiprocessing.get_context("spawn")
+    if not blocks:
+        return
+    processes = (
+        ray_processes(len(blocks), workers) if distributed else _local_processes(min(count, len(blocks)))
+    )
     waiting = iter(blocks)
-    running: dict[Future[Result], tuple[ProcessPoolExecutor, Iterator[Task]]] = {}
+    running: dict[Future[Result], tuple[Executor, Iterator[Task]]] = {}
 
-    def feed(pool: ProcessPoolExecutor, tasks: Iterator[Task]) -> None:
+    def feed(process: Executor, tasks: Iterator[Task]) -> None:
         """Give a process its next task: of its block, or of the next block."""
         while True:
             for task in tasks:
-                running[pool.submit(function, task)] = pool, tasks
+                running[process.submit(function, task)] = process, tasks
                 return
             block = next(waiting, None)
             if block is None:
                 return
             tasks = iter(block)
 
+    with processes as idle:
+        for process in idle:
+            feed(process, iter(()))
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                process, tasks = running.pop(future)
+                result = future.result()
+                feed(process, tasks)
+                yield result
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _local_processes(count: int) -> Generator[list[ProcessPoolExecutor]]:
+    context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        for _ in range(min(workers, len(blocks))):
-            feed(stack.enter_context(ProcessPoolExecutor(1, context, _start_worker)), iter(()))
         try:
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    pool, tasks = running.pop(future)
-                    result = future.result()
-                    feed(pool, tasks)
-                    yield result
+            pools = [ProcessPoolExecutor(1, context, _start_worker) for _ in range(count)]
+            yield [stack.enter_context(pool) for pool in pools]
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, perhaps for want of memory; what is done is kept: repeat the "
