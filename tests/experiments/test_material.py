@@ -1,10 +1,14 @@
 """What is trained and measured on: made once, stamped as what it is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from mtdeblur.data.augment import augment
 from mtdeblur.data.pack import Pack
+from mtdeblur.data.recipes import Recipe
 from mtdeblur.errors import UserError
 from mtdeblur.experiments.catalogue import StandIn, TestMaking, base
 from mtdeblur.experiments.material import prepare
@@ -26,17 +30,18 @@ def pairs(tmp_path):
 
 
 @pytest.fixture
-def high_speed(tmp_path):
-    """14 frames of a clip to train on and 15 of one to test on, as GOPRO_Large_all has them."""
+def temporal(tmp_path):
+    """A temporal data set of levels 1, 3, 5 and 7, made of two clips of noise."""
     random = np.random.default_rng(2)
-    for part, count in (("train", 14), ("test", 15)):
-        clip = tmp_path / "GOPRO_Large_all" / part / f"CLIP_{part}"
-        clip.mkdir(parents=True)
-        for number in range(count):
-            Image.fromarray(random.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(
-                clip / f"{number:06d}.png"
-            )
-    return tmp_path / "GOPRO_Large_all"
+    for clip in ("before", "after"):
+        (tmp_path / "frames" / clip).mkdir(parents=True)
+        for number in range(14):
+            pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "frames" / clip / f"{number:06d}.png")
+    how = Recipe(inputs=(5, 7), goals=(3, 5, 7), keep_faulty=True)
+    splits = {"train": ["before"], "test": ["after"]}
+    augment([tmp_path / "frames"], tmp_path / "T-GOPRO", how, splits=splits, workers=1)
+    return tmp_path / "T-GOPRO"
 
 
 def read(path):
@@ -45,7 +50,7 @@ def read(path):
 
 def test_photographs_are_trained_on_and_the_held_out_one_is_measured(photographs, tmp_path):
     made = prepare([str(photographs)], {"t-gopro": T_GOPRO, "gopro": GOPRO}, MAKING, tmp_path)
-    pack = Pack(made.pack)
+    pack = Pack(Path(made.data["pack"]))
     assert (len(pack.photos), len(pack.valid_photos)) == (9, 1)
     assert [len(part.pairs) for part in made.sets["t-gopro"]] == [2, 2]
     assert made.sets["gopro"][0] == made.sets["t-gopro"][1]  # made, and measured, once
@@ -57,7 +62,10 @@ def test_photographs_are_trained_on_and_the_held_out_one_is_measured(photographs
 def test_what_is_there_is_used_again(photographs, tmp_path):
     def files():
         made = prepare([str(photographs)], {"gopro": GOPRO}, MAKING, tmp_path)
-        found = [made.pack, *(file for pair in made.sets["gopro"][0].pairs for file in pair[1:])]
+        found = [
+            Path(made.data["pack"]),
+            *(file for pair in made.sets["gopro"][0].pairs for file in pair[1:]),
+        ]
         return made.key, {file: file.stat().st_mtime_ns for file in found}
 
     assert files() == files()
@@ -79,24 +87,39 @@ def test_real_pairs_take_the_place_of_a_stand_in(photographs, pairs, tmp_path):
     assert [pair.name for pair in made.sets["gopro"][0].pairs] == ["a", "b"]
 
 
-def test_high_speed_frames_make_the_paper_s_own_sets(high_speed, tmp_path):
-    easier = GOPRO.model_copy(update={"goal": 11})
-    made = prepare([str(high_speed)], {"gopro": GOPRO, "easier": easier}, MAKING, tmp_path)
-    assert set(made.stamps.values()) == {"made of high-speed frames"}
-    assert [len(clip) for clip in Pack(made.pack).clips] == [14]
-    frames = [read(file) for file in sorted((high_speed / "test" / "CLIP_test").iterdir())]
-    for part, goal in (("gopro", 1), ("easier", 11)):
-        first, last = made.sets[part][0].pairs
-        for pair, start in ((first, 0), (last, 2)):
-            run = frames[start : start + 13]
-            assert np.abs(read(pair.blur) - np.mean(run, axis=0)).max() <= 0.51
-            middle = run[6 - goal // 2 : 7 + goal // 2]
+def test_a_temporal_data_set_is_trained_on_and_its_test_split_measured(temporal, tmp_path):
+    wanted = {
+        "t-gopro": T_GOPRO,
+        "tl7": StandIn(title="TL7", levels=(7,)),
+        "easier": StandIn(title="TL7 to TL5", levels=(7,), goal=5),
+    }
+    made = prepare([str(temporal)], wanted, MAKING, tmp_path / "made")
+    assert made.data == {"dataset": str(temporal)}
+    assert set(made.stamps.values()) == {"test split of T-GOPRO"}
+    assert [pair.blur.parts[-4:-1] for pair in made.sets["t-gopro"][0].pairs] == [
+        ("test", "after", "blur")
+    ] * 2
+    frames = [read(file) for file in sorted((tmp_path / "frames" / "after").iterdir())]
+    for name, goal in (("tl7", 1), ("easier", 5)):
+        (part,) = made.sets[name]
+        assert len(part.pairs) == 2
+        for pair, start in zip(part.pairs, (0, 7), strict=True):
+            middle = frames[start + 3 - goal // 2 : start + 4 + goal // 2]
+            assert np.abs(read(pair.blur) - np.mean(frames[start : start + 7], axis=0)).max() <= 0.51
             assert np.abs(read(pair.sharp) - np.mean(middle, axis=0)).max() <= 0.51
+    with pytest.raises(UserError, match="stores no TL13 to test on; give --data tl13=FOLDER"):
+        prepare([str(temporal)], {"tl13": StandIn(title="TL13", levels=(13,))}, MAKING, tmp_path / "made")
+
+
+def test_frames_have_to_be_made_a_data_set_first(tmp_path):
+    (tmp_path / "train" / "CLIP").mkdir(parents=True)
+    with pytest.raises(UserError, match="mtdeblur augment"):
+        prepare([str(tmp_path)], {"gopro": GOPRO}, MAKING, tmp_path / "made")
 
 
 def test_without_data_photographs_that_come_with_the_program_serve(tmp_path):
     made = prepare([], {"gopro": GOPRO}, MAKING, tmp_path)
-    pack = Pack(made.pack)
+    pack = Pack(Path(made.data["pack"]))
     assert [entry.name for entry in pack.photos] == ["astronaut.png", "chelsea.png", "rocket.png"]
     assert {pair.name for pair in made.sets["gopro"][0].pairs} == {"coffee-0", "coffee-1"}
 
@@ -104,7 +127,7 @@ def test_without_data_photographs_that_come_with_the_program_serve(tmp_path):
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (["nowhere"], "there is no nowhere"),
+        (["nowhere"], "there is no folder nowhere"),
         (["lai=somewhere"], "the test sets needed are gopro"),
         (["gopro=nowhere"], "no folder nowhere"),
         (["one", "two"], "not one and two"),

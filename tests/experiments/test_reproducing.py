@@ -81,7 +81,7 @@ def test_the_smoke_of_a_whole_table_learns(tmp_path, losses):
     [
         ({"target": "table0"}, "no table or figure 'table0'"),
         ({"budget": "minutes"}, "--budget is one of smoke, hours, paper"),
-        ({"data": ["nowhere"]}, "there is no nowhere"),
+        ({"data": ["nowhere"]}, "there is no folder nowhere"),
     ],
 )
 def test_mistakes_are_said(changes, reason, tmp_path):

@@ -17,7 +17,7 @@ from mtdeblur.training.run import train
 def run(tiny, photographs, tmp_path):
     material = prepare([str(photographs)], {}, tiny.test, tmp_path / "data")
     row = experiment("table1").rows[0]
-    config = training_config(row, tiny, {"pack": str(material.pack)}, 0)
+    config = training_config(row, tiny, dict(material.data), 0)
     return as_run("(a)", config, material.key, tmp_path / "runs")
 
 

@@ -25,8 +25,8 @@ def reproduce(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to train on and to hold pictures out of: a pack, photographs, or high-speed frames "
-            "as in GOPRO_Large_all. NAME=FOLDER (gopro=..., t-gopro=..., su=...) for a test set of pairs.",
+            help="What to train on and to hold pictures out of: photographs, a pack, or a temporal data "
+            "set such as T-GoPro. NAME=FOLDER (gopro=..., t-gopro=..., su=...) for a test set of pairs.",
             show_default="photographs in scikit-image",
         ),
     ] = None,

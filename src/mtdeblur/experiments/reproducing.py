@@ -108,7 +108,7 @@ def _subjects(
     device = "cuda" if request.device == "gpu" else request.device
     runs: list[Subject] = []
     for seed in range(request.seeds):
-        data = {"pack": str(material.pack)}
+        data = dict(material.data)
         config = training_config(row, spent, data, seed)
         if asked.equal_cost:
             config = at_equal_cost(config, training_config(asked.rows[0], spent, data, seed))
