@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mtdeblur.data.datasets import Pair, spread
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.evaluation.pairs import Pair
 from mtdeblur.evaluation.spectrum import spectral_density
 from mtdeblur.experiments.material import Material
 from mtdeblur.experiments.measuring import Subject, read_pixels
@@ -122,7 +122,7 @@ def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Mat
                 _dot(axes, row.name, float(printed.split()[0]), row.paper[name][0])
     for line, whose in zip(panels, (report.stamps[name], "printed in the paper"), strict=True):
         line[0].set(xlabel="parameters (millions)", ylabel="PSNR (dB)", title=whose)
-        line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose, xscale="log")
+        line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose)
 
 
 def _draw_comparison(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
@@ -130,7 +130,7 @@ def _draw_comparison(figure: Any, report: Report, subjects: Subjects, material: 
     pairs = [
         pair
         for parts in material.sets.values()
-        for pair in [pair for part in parts for pair in part.pairs][-PAIRS:]
+        for pair in spread([pair for part in parts for pair in part.pairs], PAIRS)
     ]
     rows: list[tuple[str, list[Pixels]]] = [("blurred", [read_pixels(pair.blur) for pair in pairs])]
     for name, (subject, *_) in subjects.items():
@@ -164,6 +164,7 @@ def _show(axes: Any, picture: Pixels, title: str = "") -> None:
 def _dot(axes: Any, name: str, cost: float, quality: float) -> None:
     axes.scatter(cost, quality)
     axes.annotate(name, (cost, quality), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    axes.margins(0.2)
 
 
 _KINDS: dict[str, Callable[[Any, Report, Subjects, Material], None]] = {

@@ -94,7 +94,7 @@ def _headings(report: Report) -> list[str]:
 
 def _line(report: Report, result: Result) -> Line:
     row, keys = result.row, list(report.experiment.footnotes)
-    marks = "".join(f" [{keys.index(note) + 1}]" for note in row.notes)
+    marks = "".join(f" [{number}]" for number in sorted(keys.index(note) + 1 for note in row.notes))
     line = {"": row.name + marks, **row.cells}
     for name, title in report.titles.items():
         if psnr := result.psnr(name):
