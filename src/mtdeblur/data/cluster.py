@@ -78,7 +78,8 @@ def ray_processes(most: int, workers: int | None) -> Generator[list[RayProcess]]
         raise UserError(f"a node cannot work ({why}); install the same mtdeblur on every node") from error
     except api.exceptions.RayError as error:
         raise UserError(
-            "a worker or its node was lost, perhaps for want of memory; what is done is kept: repeat the command"
+            "a worker or its node was lost, perhaps for want of memory; what is done is kept: repeat the "
+            "command"
         ) from error
     finally:
         if joined:
