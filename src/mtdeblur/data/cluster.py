@@ -12,7 +12,6 @@ from mtdeblur.errors import UserError
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_RESTARTS = 3  # of a worker whose node was lost or whose memory ran out
 
 
 class RayProcess(Executor):
@@ -53,7 +52,7 @@ def ray_processes(most: int, workers: int | None) -> Generator[list[RayProcess]]
         workers: number that is wanted; by default one a processor of the cluster.
 
     Raises:
-        UserError: if Ray is not installed, there is no cluster, or a worker is lost again and again; whatever
+        UserError: if Ray is not installed, there is no cluster, or a worker is lost; whatever
             a submitted function raised, if its future is asked for the result within the block.
     """
     try:
@@ -66,8 +65,7 @@ def ray_processes(most: int, workers: int | None) -> Generator[list[RayProcess]]
         if joined:
             api.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
         count = min(most, workers or max(1, int(api.cluster_resources().get("CPU", 1))))
-        options = {"num_cpus": 1, "max_restarts": _RESTARTS, "max_task_retries": _RESTARTS}
-        actor = api.remote(scheduling_strategy="SPREAD", **options)(_Worker)
+        actor = api.remote(scheduling_strategy="SPREAD", num_cpus=1)(_Worker)
         yield [RayProcess(actor.remote(os.getcwd())) for _ in range(count)]
     except ConnectionError as error:
         raise UserError(
@@ -80,8 +78,8 @@ def ray_processes(most: int, workers: int | None) -> Generator[list[RayProcess]]
         raise UserError(f"a node cannot work ({why}); install the same mtdeblur on every node") from error
     except api.exceptions.RayError as error:
         raise UserError(
-            "a worker or its node was lost again and again, perhaps for want of memory; what is done is "
-            "kept: repeat the command"
+            "a worker or its node was lost, perhaps for want of memory; what is done is kept: repeat the "
+            "command"
         ) from error
     finally:
         if joined:
