@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from torch import nn
 
 from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.evaluation.protocol import averages, measure
@@ -25,12 +26,23 @@ def release(
     iterations: Annotated[int, typer.Option(min=1, help="How many iterations serve these weights best.")],
     name: Annotated[str, typer.Option(help="Entry of the catalogue.")] = "mtnaf-small",
     dataset: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of pairs to measure.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights that the run started from, to be mixed in (see --share).")
+    ] = None,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the run's own weights in the mix.")
+    ] = 1.0,
     further: Annotated[int, typer.Option(min=0, help="Iterations measured beyond the best.")] = 2,
 ) -> None:
     """Copy the weights into the package and record their checksum and quality."""
     header = read_header(weights)
     file = FILES / f"{name}.safetensors"
-    save_network(file, load_network(weights), notes=header.notes, iterations=iterations)
+    network = load_network(weights)
+    notes = header.notes
+    if start is not None:
+        mix(network, load_network(start), share)
+        notes = notes | {"mixed": f"{share:g} of these, {1 - share:g} of {start.name}"}
+    save_network(file, network, notes=notes, iterations=iterations)
     deblurrer = load(file, iterations=iterations + further, precision="float32")
     quality: list[dict[str, Any]] = []
     for item in dataset or []:
@@ -64,6 +76,22 @@ def release(
         "quality": quality,
     }
     path.write_text(json.dumps(catalogue, indent=2) + "\n")
+
+
+def mix(network: nn.Module, start: nn.Module, share: float) -> None:
+    """Interpolate between a network and the one its training started from (Wortsman et al., CVPR 2022).
+
+    Between the two the loss is low as well, and what fine-tuning costs elsewhere costs less there.
+
+    Args:
+        network: fine-tuned; its parameters are replaced.
+        start: of the same shape.
+        share: of the network's own parameters, 0 to 1.
+    """
+    before = start.state_dict()
+    network.load_state_dict(
+        {key: share * value + (1 - share) * before[key] for key, value in network.state_dict().items()}
+    )
 
 
 if __name__ == "__main__":
