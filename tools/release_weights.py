@@ -29,9 +29,7 @@ def release(
     start: Annotated[
         Path | None, typer.Option(help="Weights that the run started from, to be mixed in (see --share).")
     ] = None,
-    share: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the run's own weights in the mix.")
-    ] = 1.0,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the run's own weights in the mix.")] = 1.0,
     further: Annotated[int, typer.Option(min=0, help="Iterations measured beyond the best.")] = 2,
 ) -> None:
     """Copy the weights into the package and record their checksum and quality."""
