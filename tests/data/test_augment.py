@@ -19,6 +19,8 @@ from mtdeblur.data.manifest import check_dataset, read_manifest
 from mtdeblur.data.recipes import GOPRO, Recipe
 from mtdeblur.data.runner import Stages
 from mtdeblur.errors import UserError
+from mtdeblur.evaluation.simulated import Simulation
+from mtdeblur.evaluation.simulated_ladders import write_temporal_dataset
 from mtdeblur.exposure.crf import GAMMA
 
 pytest.importorskip("pyarrow")
@@ -323,3 +325,13 @@ def test_killed_with_its_workers_at_work_none_stays_and_the_bytes_are_the_same(f
     with start(tmp_path, IN_PROCESSES, footage, whole) as builder:
         assert builder.wait() == 0
     assert content(whole) == content(tmp_path / "undisturbed")
+
+
+def test_a_missing_pyarrow_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
+    clip, made = film(tmp_path / "clip", 14), tmp_path / "made"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"pyarrow: pip install 'mtdeblur\[data\]'"):
+        augment([clip], made, SMALL)
+    with pytest.raises(UserError, match=r"pyarrow: pip install 'mtdeblur\[data\]'"):
+        next(write_temporal_dataset([], made, 1, Simulation()))
+    assert not made.exists()

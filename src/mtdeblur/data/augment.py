@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mtdeblur.data.expose import Interpolate, make_exposure
-from mtdeblur.data.manifest import JOURNAL, MANIFEST, Row, read_manifest, write_manifest
+from mtdeblur.data.manifest import JOURNAL, MANIFEST, Row, read_manifest, require_pyarrow, write_manifest
 from mtdeblur.data.recipes import GOPRO, GOPRO_PAIRS, Exposure, Recipe, plan_exposures
 from mtdeblur.data.runner import Runner, Stages, run_tasks
 from mtdeblur.data.scenes import Fault, Scan, scan_clip
@@ -65,8 +65,9 @@ def augment(
 
     Raises:
         UserError: if a source cannot be read, the split is refused, the disk or the limit has no room for it,
-            the folder holds anything else, or there is no cluster.
+            the folder holds anything else, there is no cluster, or pyarrow is not installed.
     """
+    require_pyarrow()
     recipe, progress = recipe or Recipe(), progress or Stages()
     clips = find_clips(sources)
     split = split_clips(clips, splits or {})

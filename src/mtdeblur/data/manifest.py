@@ -199,10 +199,19 @@ def _fault_of(dataset: Path, row: Row) -> str | None:
     return None if digest == row.sha256 else f"altered: {row.path}"
 
 
+def require_pyarrow() -> None:
+    """Refuse to begin work that ends with a manifest where none can be written.
+
+    Raises:
+        UserError: if pyarrow is not installed.
+    """
+    _import_pyarrow()
+
+
 def _import_pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow  # large, and needed for manifests alone
         from pyarrow import parquet
     except ImportError:
-        raise UserError("a data set's manifest needs pyarrow: pip install pyarrow") from None
+        raise UserError("a data set's manifest needs pyarrow: pip install 'mtdeblur[data]'") from None
     return pyarrow, parquet

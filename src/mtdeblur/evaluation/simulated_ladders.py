@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mtdeblur.data.manifest import MANIFEST, Row, write_level, write_manifest
+from mtdeblur.data.manifest import MANIFEST, Row, require_pyarrow, write_level, write_manifest
 from mtdeblur.data.pack import HOLD_OUT
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.simulated import Photograph, Simulation, account, simulate_levels
@@ -39,8 +39,10 @@ def write_temporal_dataset(
         For each photograph None, or why there are no exposures of it.
 
     Raises:
-        UserError: if the folder holds a data set or cannot be written, or a level is out of range.
+        UserError: if the folder holds a data set or cannot be written, a level is out of range, or
+            pyarrow is not installed.
     """
+    require_pyarrow()
     if (folder / MANIFEST).exists():
         raise UserError(f"{folder} holds a data set: give another folder")
     for level in inputs:

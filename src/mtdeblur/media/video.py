@@ -144,7 +144,7 @@ def _refusals(video: Path | VideoFile) -> Generator[None]:
     try:
         from av.error import FFmpegError
     except ImportError:
-        raise UserError(f"reading the video {video} needs PyAV: pip install av") from None
+        raise UserError(f"reading the video {video} needs PyAV: pip install 'mtdeblur[data]'") from None
     try:
         yield
     except IndexError as error:
