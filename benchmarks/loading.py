@@ -28,7 +28,7 @@ from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import Exposures, LadderStream
 from mtdeblur.data.sources import decode
 from mtdeblur.data.stored import Dataset
-from mtdeblur.evaluation.provenance import commit
+from mtdeblur.evaluation.provenance import commit, processor_name
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.levels import temporal_ladder
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
@@ -273,15 +273,6 @@ def report(frames: np.ndarray, folder: Path) -> None:
         print(f"| {name} | {ladders:.1f} | {ladders / decoding:.1f} |", flush=True)
 
 
-def processor() -> str:
-    """The processor's name, as the system calls it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
 def main() -> None:
     """Parse the command line, print what is measured on, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -293,7 +284,7 @@ def main() -> None:
         frames = np.stack([decode(file) for file in sorted(options.frames.glob("*.png"))])
     else:
         frames = made_frames()
-    print(f"{processor()}, 1 thread, {platform.system()}; commit {commit()}")
+    print(f"{processor_name()}, 1 thread, {platform.system()}; commit {commit()}")
     height, width = frames.shape[1:3]
     print(f"{len(frames)} frames of {width}x{height} from {options.frames or 'a photograph'}\n")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

@@ -28,7 +28,7 @@ from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.evaluation.provenance import commit
 from mtdeblur.exposure.crf import CRF, GAMMA, IDENTITY
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor, margin, record, simulate_ladder
-from mtdeblur.media.pictures import read_picture
+from mtdeblur.media.pictures import read_pixels
 
 Grey = NDArray[np.float64]
 Values = dict[str, list[float]]
@@ -119,7 +119,7 @@ class Crop(NamedTuple):
 def crops(folder: Path, edge: int) -> Iterator[Crop]:
     """The crops of all pairs of a folder, side by side."""
     for pair in find_pairs(folder):
-        blurred, sharp = (read_picture(path).upright().pixels for path in (pair.blur, pair.sharp))
+        blurred, sharp = (read_pixels(path) for path in (pair.blur, pair.sharp))
         wide = np.pad(sharp, ((edge, edge), (edge, edge), (0, 0)), mode="symmetric")
         level = level_of(pair.name)
         for top in range(0, len(sharp) - CROP + 1, CROP):

@@ -8,7 +8,6 @@ weights hold does not change the time. They take turns, so that other work on th
 are medians. Where the machine is not quiet, the processor's seconds say more than the clock's.
 """
 
-import platform
 import statistics
 import time
 from collections import deque
@@ -20,7 +19,7 @@ import torch
 import typer
 
 import mtdeblur
-from mtdeblur.evaluation.provenance import commit, device_name
+from mtdeblur.evaluation.provenance import commit, device_name, processor_name
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll
 
@@ -46,15 +45,6 @@ def taken_by(work: Callable[[], object], device: torch.device) -> Taken:
 def median(values: list[Taken]) -> Taken:
     """Of each of the two."""
     return Taken(*(statistics.median(column) for column in zip(*values, strict=True)))
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main(
@@ -83,7 +73,7 @@ def main(
             if turn:
                 times[name].append(taken)
     fast, slow = median(times["mtnaf"]), median(times["mtrnn"])
-    print(f"{processor()}; {device_name(cell.device)}; PyTorch {torch.__version__}; commit {commit()}")
+    print(f"{processor_name()}; {device_name(cell.device)}; PyTorch {torch.__version__}; commit {commit()}")
     print(
         f"{width}x{height}, iterations: {cell.iterations}; medians of {repeats} after a warm-up, synchronised"
     )

@@ -11,7 +11,7 @@ import yaml
 
 from mtdeblur.networks import registry
 from mtdeblur.networks.convert import ProgressiveAdapter
-from mtdeblur.training.config import parse_config
+from mtdeblur.training.reading import parse_config
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-network.md").read_text(encoding="utf-8")
 

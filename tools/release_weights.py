@@ -16,7 +16,7 @@ from torch import nn
 from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.evaluation.protocol import averages, measure
 from mtdeblur.inference.deblurrer import load
-from mtdeblur.media.pictures import read_picture
+from mtdeblur.media.pictures import read_pixels
 from mtdeblur.weights.catalogue import FILES, HERE
 from mtdeblur.weights.store import load_network, read_header, save_network
 
@@ -46,10 +46,7 @@ def release(
     for item in dataset or []:
         title, _, folder = item.partition("=")
         pairs = find_pairs(Path(folder))
-        measured = [
-            measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
-            for pair in pairs
-        ]
+        measured = [measure(pair, deblurrer.progress, read_pixels) for pair in pairs]
         means = averages(measured)
         quality.append(
             {

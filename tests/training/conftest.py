@@ -13,7 +13,8 @@ import yaml
 from PIL import Image
 
 import mtdeblur as package
-from mtdeblur.training.config import TrainingConfig, parse_config
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.reading import parse_config
 
 SOURCE = Path(package.__file__).resolve().parents[1]
 MAIN = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\nfrom mtdeblur.cli.app import main\n"

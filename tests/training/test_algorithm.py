@@ -15,8 +15,9 @@ from mtdeblur.networks.contract import Several
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate, log_l1
-from mtdeblur.training.config import OptimiserConfig, TrainingConfig, parse_config
+from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 from mtdeblur.training.network import build_network
+from mtdeblur.training.reading import parse_config
 from mtdeblur.training.run import train
 
 

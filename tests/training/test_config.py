@@ -7,14 +7,8 @@ from typing import Any
 import pytest
 
 from mtdeblur.errors import UserError
-from mtdeblur.training.config import (
-    TrainingConfig,
-    fingerprint,
-    first_difference,
-    parse_config,
-    read_config,
-    write_config,
-)
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.reading import fingerprint, first_difference, parse_config, read_config, write_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -11,8 +11,9 @@ from mtdeblur.errors import UserError
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.networks.registry import NETWORKS
 from mtdeblur.networks.unroll import Step
-from mtdeblur.training.config import TrainingConfig, parse_config
+from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network
+from mtdeblur.training.reading import parse_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import read_header
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.deblur import Precision
+from mtdeblur.cli.options import DeviceOption, Precision, PrecisionOption, TileOption
 
 
 def curve(
@@ -23,11 +23,9 @@ def curve(
         ),
     ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="How many iterations to run.")] = 7,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
-    precision: Annotated[
-        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
-    ] = Precision.auto,
-    tile: Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tile: TileOption = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the curves (CSV).", show_default=False)
     ] = None,
@@ -51,7 +49,7 @@ def curve(
     from mtdeblur.evaluation.tables import Report
     from mtdeblur.inference.deblurrer import load
     from mtdeblur.media.files import check_writable, write_atomically
-    from mtdeblur.media.pictures import read_picture
+    from mtdeblur.media.pictures import read_pixels
 
     if output is not None:
         check_writable(output)
@@ -68,7 +66,7 @@ def curve(
         for dataset, pairs in sets.items():
             subject = describe(dataset, source, deblurrer)
             measured = [
-                measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
+                measure(pair, deblurrer.progress, read_pixels)
                 for pair in track(pairs, f"{subject.weights} on {dataset}", console=Console(stderr=True))
             ]
             curves.append(Report(subject, tuple(measured)))

@@ -1,18 +1,11 @@
 """The command `mtdeblur deblur`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Precision(StrEnum):
-    """Arithmetic that a network runs in."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
+from mtdeblur.cli.options import DeviceOption, IterationsOption, Precision, PrecisionOption, WeightsOption
 
 
 def _tile(value: str) -> str:
@@ -41,24 +34,15 @@ def deblur(
             show_default=False,
         ),
     ],
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of shipped weights, or a path: a file, or another program's file or folder.",
-            show_default="the default weights",
-        ),
-    ] = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many iterations to run.", show_default="what the weights advise"),
-    ] = None,
+    weights: WeightsOption = None,
+    iterations: IterationsOption = None,
     save_iterations: Annotated[
         bool, typer.Option("--save-iterations", help="Write the estimate of every iteration too.")
     ] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Write a before/after picture beside each result too.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
+    device: DeviceOption = "auto",
     tile: Annotated[
         str,
         typer.Option(
@@ -67,9 +51,7 @@ def deblur(
             help="Tile size in pixels: smaller takes less memory, the result is the same.",
         ),
     ] = "auto",
-    precision: Annotated[
-        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
-    ] = Precision.auto,
+    precision: PrecisionOption = Precision.auto,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist already; never a PHOTO itself.")
     ] = False,

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.deblur import Precision
+from mtdeblur.cli.options import (
+    DeviceOption,
+    IterationsOption,
+    Precision,
+    PrecisionOption,
+    TileOption,
+    WeightsOption,
+)
 
 
 def evaluate(
@@ -26,22 +33,11 @@ def evaluate(
             show_default="recognised",
         ),
     ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of shipped weights, or a path: a file, or another program's file or folder.",
-            show_default="the default weights",
-        ),
-    ] = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many iterations to run.", show_default="what the weights advise"),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
-    precision: Annotated[
-        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
-    ] = Precision.auto,
-    tile: Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")] = "auto",
+    weights: WeightsOption = None,
+    iterations: IterationsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tile: TileOption = "auto",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -69,7 +65,7 @@ def evaluate(
     from mtdeblur.evaluation.provenance import describe
     from mtdeblur.inference.deblurrer import load
     from mtdeblur.media.files import check_writable, write_atomically
-    from mtdeblur.media.pictures import read_picture
+    from mtdeblur.media.pictures import read_pixels
 
     files = {kind: output / f"evaluation.{kind}" for kind in ("csv", "json")} if output else {}
     for path in files.values():
@@ -82,9 +78,7 @@ def evaluate(
     console = Console(stderr=True)
     for pair in track(pairs, "Measuring", console=console):
         try:
-            measured.append(
-                measure(pair, deblurrer.progress, lambda path: read_picture(path).upright().pixels)
-            )
+            measured.append(measure(pair, deblurrer.progress, read_pixels))
         except UserError as error:
             console.print(f"mtdeblur: {error}", markup=False, highlight=False, soft_wrap=True)
     if not measured:

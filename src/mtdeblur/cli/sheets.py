@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.deblur import Precision
+from mtdeblur.cli.options import DeviceOption, IterationsOption, Precision, PrecisionOption, TileOption
 
 
 def sheets(
@@ -24,16 +24,11 @@ def sheets(
         list[Path] | None,
         typer.Option(help="Folder of others' outputs: NAME or NAME-ANYTHING.", show_default=False),
     ] = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(min=1, help="How many iterations to run.", show_default="what the weights advise"),
-    ] = None,
+    iterations: IterationsOption = None,
     side: Annotated[int, typer.Option(min=64, help="Height and width of the crops, in pixels.")] = 400,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")] = "auto",
-    precision: Annotated[
-        Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
-    ] = Precision.auto,
-    tile: Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")] = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tile: TileOption = "auto",
 ) -> None:
     """Make before/after sheets of a folder of pictures, to look at.
 

@@ -73,8 +73,8 @@ def train(
     if cache is not None:
         overrides["data.cache"] = cache
     try:
-        from mtdeblur.training.config import read_config
         from mtdeblur.training.progress import say
+        from mtdeblur.training.reading import read_config
         from mtdeblur.training.run import train as start
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mtdeblur"):

@@ -1,6 +1,7 @@
 """Where figures come from: weights, the program's version and commit, and the device."""
 
 import hashlib
+import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     return device.type
+
+
+def processor_name() -> str:
+    """The processor's name as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -19,7 +19,7 @@ from mtdeblur.evaluation.metrics import SMALLEST_SIDE
 from mtdeblur.exposure.crf import CRF, GAMMA
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor, margin, record, simulate_ladder
 from mtdeblur.media.files import check_writable, write_atomically
-from mtdeblur.media.pictures import Picture, list_pictures, read_picture, write_picture
+from mtdeblur.media.pictures import Picture, list_pictures, read_pixels, write_picture
 
 Pixels = NDArray[Any]
 
@@ -91,10 +91,7 @@ def find_photographs(paths: Sequence[Path]) -> list[Photograph]:
         if file.stem in found:
             raise UserError(f"{found[file.stem]} and {file} share a stem, so their pairs would share a name")
         found[file.stem] = file
-    return [
-        Photograph(stem, lambda file=file: read_picture(file).upright().pixels)
-        for stem, file in found.items()
-    ]
+    return [Photograph(stem, lambda file=file: read_pixels(file)) for stem, file in found.items()]
 
 
 def write_pairs(

@@ -12,8 +12,9 @@ from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.spectrum import spectral_density
 from mtdeblur.experiments.material import Material
-from mtdeblur.experiments.measuring import Subject, read_pixels
+from mtdeblur.experiments.measuring import Subject
 from mtdeblur.experiments.tabulating import Report
+from mtdeblur.media.pictures import read_pixels
 
 Pixels = NDArray[Any]
 Subjects = Mapping[str, Sequence[Subject]]

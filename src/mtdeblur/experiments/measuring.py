@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,8 +18,9 @@ from mtdeblur.experiments.runs import Run
 from mtdeblur.inference.deblurrer import Deblurrer
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
-from mtdeblur.media.pictures import read_picture
+from mtdeblur.media.pictures import read_pixels
 from mtdeblur.networks.contract import members
+from mtdeblur.networks.survey import parameters
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network
 from mtdeblur.weights.store import load_network
@@ -92,14 +92,9 @@ class Subject:
         return [blurred, *self.deblurrer.progress(blurred)]
 
 
-def read_pixels(path: Path) -> Pixels:
-    """A picture as the protocol reads it, (H, W, 3)."""
-    return read_picture(path).upright().pixels
-
-
 def count_parameters(config: TrainingConfig) -> int:
     """Parameters of the configured model."""
-    return sum(parameter.numel() for parameter in build_network(config).parameters())
+    return parameters(build_network(config))
 
 
 def _pair_figures(values: dict[str, Any]) -> PairFigures:

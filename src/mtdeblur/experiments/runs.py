@@ -14,9 +14,10 @@ from mtdeblur.errors import UserError
 from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
-from mtdeblur.training.config import TrainingConfig, fingerprint, write_config
+from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.keeping import LAST_WEIGHTS
 from mtdeblur.training.progress import say
+from mtdeblur.training.reading import fingerprint, write_config
 from mtdeblur.training.run import train
 
 FINISHED = "finished.json"

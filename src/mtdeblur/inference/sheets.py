@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
 from mtdeblur.media import libvips
-from mtdeblur.media.pictures import Picture, list_pictures, read_picture, to_8_bits
+from mtdeblur.media.pictures import Picture, list_pictures, read_picture, read_pixels, to_8_bits
 
 CROPS = {
     "centre": (0.5, 0.5),
@@ -113,7 +113,7 @@ def make_sheet(item: Item, methods: Mapping[str, Method], side: int) -> tuple[Pi
     columns += [Column(label, to_8_bits(method(before.pixels))) for label, method in methods.items()]
     notices: list[str] = []
     for path in item.beside:
-        other = to_8_bits(read_picture(path).upright().pixels)
+        other = to_8_bits(read_pixels(path))
         if other.shape == before.pixels.shape:
             columns.append(Column(f"{path.parent.name}/{path.stem}", other))
         else:

@@ -142,6 +142,15 @@ def read_picture(path: Path) -> Picture:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
+def read_pixels(path: Path) -> Pixels:
+    """The pixels of a picture file as it is looked at, upright: (H, W, 3) RGB, uint8 or uint16.
+
+    Raises:
+        UserError: as `read_picture` does.
+    """
+    return read_picture(path).upright().pixels
+
+
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture atomically in the format of the path's suffix; what each keeps stands above.
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, members
 from mtdeblur.networks.registry import NETWORKS, conversion, create_network
-from mtdeblur.networks.unroll import Step, default_steps
+from mtdeblur.networks.unroll import Step, StepLike, default_steps
 
 
 class Surveyed(NamedTuple):
@@ -57,7 +57,9 @@ def parameters(model: nn.Module) -> int:
     return sum(part.numel() for part in model.parameters())
 
 
-def multiply_accumulates(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, int]) -> tuple[int, ...]:
+def multiply_accumulates(
+    model: nn.Module, steps: Sequence[StepLike], *sizes: tuple[int, int]
+) -> tuple[int, ...]:
     """Multiply-accumulates of all steps for one picture: those of convolutions and matrix products.
 
     They grow with the area, padded to the network's multiple, beside a constant share of global operations.

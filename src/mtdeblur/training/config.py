@@ -1,14 +1,11 @@
-"""The configuration of a training run: YAML, checked key by key."""
+"""Settings of a training run, in checked sections; `mtdeblur.training.reading` reads them from YAML."""
 
-import hashlib
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from mtdeblur.approaches import (
     MAXIMUM_ITERATIONS,
@@ -21,7 +18,6 @@ from mtdeblur.approaches import (
     stacked,
 )
 from mtdeblur.data.ladders import Exposures
-from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
 from mtdeblur.networks.registry import NETWORKS
 from mtdeblur.networks.unroll import Step
@@ -30,10 +26,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Factor = Annotated[float, Field(ge=1, le=8)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
-
-MAY_CHANGE = ("optimiser.batches", "validation.every", "checkpoint_minutes", "data.cache")
-"""Keys that may differ when a run is resumed. More batches lengthen it: with `halve` as if the run had
-been that long from the start, while a cosine jumps to the longer one."""
 
 
 class Section(BaseModel):
@@ -282,7 +274,7 @@ class ValidationConfig(Section):
 
 
 class TrainingConfig(Section):
-    """A whole run; `read_config` and `parse_config` make one."""
+    """A whole run; `mtdeblur.training.reading` makes one."""
 
     recipe: Literal["paper", "modern"] = "paper"
     """Which of `RECIPES` gave the optimiser what the file left open."""
@@ -315,130 +307,3 @@ RECIPES: dict[str, dict[str, Any]] = {
         "zero_last": True,
     },
 }
-
-
-def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Read a YAML configuration.
-
-    Args:
-        path: the file.
-        overrides: dotted keys and values that win over the file's, such as `{"data.pack": Path("x.zip")}`.
-
-    Raises:
-        UserError: in one line, with the path of the key at fault.
-    """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise UserError(f"cannot read the configuration {path}: {reason}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys and values, such as 'recipe: modern'")
-    content = cast("dict[str, Any]", values)
-    for key, value in (overrides or {}).items():
-        _override(content, key.split("."), value)
-    return parse_config(content, str(path))
-
-
-def parse_config(values: dict[str, Any], source: str = "the configuration") -> TrainingConfig:
-    """Check what a YAML file held; empty sections are taken as such, and the recipe fills in the optimiser's.
-
-    Args:
-        values: nested mappings, lists, texts, numbers and None; paths may be `Path`.
-        source: what errors call it.
-
-    Raises:
-        UserError: in one line, with the path of the key at fault.
-    """
-    filled = {"data": None, "optimiser": None} | values
-    for name, field in TrainingConfig.model_fields.items():
-        if filled.get(name, ...) is None and issubclass(cast("type", field.annotation), Section):
-            filled[name] = {}
-    recipe, given = values.get("recipe", "paper"), filled["optimiser"]
-    if isinstance(recipe, str) and isinstance(given, dict):
-        filled["optimiser"] = RECIPES.get(recipe, {}) | cast("dict[str, Any]", given)
-    try:
-        # As JSON, because its strict types are YAML's: a list may become a tuple and a text a path, no more.
-        return TrainingConfig.model_validate_json(json.dumps(filled, default=str))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = " ".join(first["msg"].removeprefix("Value error, ").split())
-        raise UserError(f"{source}: {key}: {message}{more}") from None
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:  # a key that is a date, or a part that holds itself
-        raise UserError(f"{source} must hold plain keys and values: {error}") from None
-
-
-def write_config(config: TrainingConfig) -> str:
-    """The YAML from which `read_config` reads the same configuration."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
-    """The dotted key of the first setting that must not change when a run is resumed but did, or None."""
-    return _first_difference(before.model_dump(mode="json"), now.model_dump(mode="json"), "")
-
-
-def fingerprint(config: TrainingConfig) -> str:
-    """What tells runs apart, in 16 hexadecimal digits.
-
-    Settings that may change, where the data lies, and the weights to start from do not count.
-    """
-    values = config.model_dump(mode="json", exclude_defaults=True)  # so that a new setting changes nothing
-    elsewhere = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")
-    for key in (*MAY_CHANGE, *elsewhere):
-        *parents, last = key.split(".")
-        section = values
-        for parent in parents:
-            section = section.get(parent, {})
-        section.pop(last, None)
-    given = {key: value for key, value in values.items() if value != {}}
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _first_difference(before: Any, now: Any, key: str) -> str | None:
-    if before == now or key in MAY_CHANGE:
-        return None
-    if not isinstance(before, dict) or not isinstance(now, dict):
-        return key
-    old, new = cast("dict[str, Any]", before), cast("dict[str, Any]", now)
-    differences = (
-        _first_difference(old.get(part), new.get(part), f"{key}.{part}".lstrip(".")) for part in old | new
-    )
-    return next((found for found in differences if found is not None), None)
-
-
-def _override(values: dict[str, Any], key: list[str], value: Any) -> None:
-    """Set a nested key; a missing or empty parent is made, one that is no mapping is left to the check."""
-    if len(key) == 1:
-        values[key[0]] = value
-        return
-    if values.get(key[0]) is None:
-        values[key[0]] = {}
-    if isinstance(values[key[0]], dict):
-        _override(values[key[0]], key[1:], value)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1, except that 1e-3 is a number and that a key given twice is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the parent does, after a look at the keys."""
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice!r} is given twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(  # pyright: ignore[reportUnknownMemberType]
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)

@@ -20,8 +20,8 @@ from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
-from mtdeblur.training.config import fingerprint
 from mtdeblur.training.progress import say
+from mtdeblur.training.reading import fingerprint
 from mtdeblur.weights.store import save_network
 
 CHECKPOINT = "last.ckpt"

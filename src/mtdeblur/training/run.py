@@ -23,13 +23,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
-from mtdeblur.training.config import (
-    TrainingConfig,
-    fingerprint,
-    first_difference,
-    read_config,
-    write_config,
-)
+from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.keeping import (
     BEST_WEIGHTS,
     CHECKPOINT,
@@ -41,6 +35,7 @@ from mtdeblur.training.keeping import (
 )
 from mtdeblur.training.network import build_network
 from mtdeblur.training.progress import Progress, is_first_process, quiet, say
+from mtdeblur.training.reading import fingerprint, first_difference, read_config, write_config
 from mtdeblur.weights.backbone import has_backbone
 from mtdeblur.weights.store import read_header
 
