@@ -14,7 +14,7 @@ from mtdeblur.data.pack import Pack
 from mtdeblur.networks.contract import Several
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll
-from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate, log_l1
+from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 from mtdeblur.training.network import build_network
 from mtdeblur.training.reading import parse_config
@@ -236,19 +236,6 @@ def test_the_loss_falls_on_pictures_seen_again_and_again(configure: Callable[...
     batch = made_up_batch(7)
     losses = [float(training.by_hand(batch)[-1]) for _ in range(60)]
     assert losses[-1] < 0.8 * losses[0]
-
-
-def test_log_l1_weighs_a_sample_by_one_over_its_distance() -> None:
-    """The gradient of a sample is that of L1 over its own L1 plus four grey levels, over the batch."""
-    distances = torch.tensor([0.0, 1 / 255, 10 / 255, 0.5], dtype=torch.float64, requires_grad=True)
-    loss = log_l1(distances)
-    assert float(loss.detach()) == pytest.approx(
-        sum(math.log(d + 4 / 255) for d in (0, 1 / 255, 10 / 255, 0.5)) / 4
-    )
-    loss.backward()
-    assert distances.grad is not None
-    expected = [0.25 / (d + 4 / 255) for d in (0, 1 / 255, 10 / 255, 0.5)]
-    torch.testing.assert_close(distances.grad, torch.tensor(expected, dtype=torch.float64))
 
 
 def test_the_configured_loss_is_what_is_minimised(

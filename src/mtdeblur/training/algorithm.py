@@ -20,6 +20,7 @@ from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
 from mtdeblur.training.adversarial import build_adversarial
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
+from mtdeblur.training.losses import l1, objective
 
 SAMPLE = 256  # height and width of the sample pictures beside the curves, at most
 
@@ -116,9 +117,9 @@ class IncrementalTemporalTraining(pl.LightningModule):
         for number, goal in enumerate(plan, 1):
             estimate, state = self._carry_out(goal, batch, estimate, state)
             sharp = resize(batch.ladder[goal.level], *estimate.shape[-2:])
-            losses.append((estimate - sharp).abs().mean(dim=(1, 2, 3)))  # (B,), L1 of each
+            losses.append(l1(estimate, sharp).detach().mean())
             if self.adversarial is None:
-                objectives.append(_loss(losses[-1], settings))
+                objectives.append(objective(estimate, sharp, settings))
             else:
                 objectives.append(self.adversarial(estimate, sharp, rate))
             if number % approach.through and number < len(plan):
@@ -128,10 +129,9 @@ class IncrementalTemporalTraining(pl.LightningModule):
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
         self.log("learning_rate", rate)
-        means = [distances.detach().mean() for distances in losses]
-        for iteration, loss in enumerate(means, first + 1):
+        for iteration, loss in enumerate(losses, first + 1):
             self.log(f"loss/iteration{iteration}", loss)
-        return {"losses": torch.stack(means)}
+        return {"losses": torch.stack(losses)}
 
     def _turn(self, batch: int) -> tuple[int, float]:
         """How many networks of the stacking version are trained already (0 otherwise), and the rate."""
@@ -231,26 +231,9 @@ def as_training(module: pl.LightningModule) -> IncrementalTemporalTraining:
     return module
 
 
-def log_l1(distances: Tensor) -> Tensor:
-    """The mean logarithm of the samples' L1 loss: like PSNR it counts by which factor an error shrinks.
-
-    A mildly blurred sample, which L1 all but overlooks beside severe ones, gets more weight; what lies below
-    four grey levels gets no more than that, or severe blur would be overlooked in turn.
-
-    Args:
-        distances: (B,) L1 losses of images in [0, 1], float, not negative.
-    """
-    return (distances + 4 / 255).log().mean()
-
-
 def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
     """Cut the graph between two iterations, so that each is trained independently (Section 4.1)."""
     return estimate.detach(), same_state(state, (part.detach() for part in state or ()))
-
-
-def _loss(distances: Tensor, settings: OptimiserConfig) -> Tensor:
-    """What is minimised, from the samples' L1 losses (B,)."""
-    return distances.mean() if settings.loss == "l1" else log_l1(distances)
 
 
 def learning_rate(settings: OptimiserConfig, batch: int, batches: int) -> float:

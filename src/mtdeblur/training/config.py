@@ -245,6 +245,8 @@ class OptimiserConfig(Section):
     """Decay per batch of the exponential moving average of the weights, which is then what is validated."""
     loss: Literal["l1", "log_l1"] = "l1"
     """Of each iteration: the paper's L1, or its logarithm for each sample, so that mild blur counts too."""
+    frequency: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the distance in frequency space beside that of pixels, see `losses.frequency_l1`."""
     adversarial: AdversarialConfig | None = None
     """In place of that loss: content and adversarial loss, with discriminators that learn alongside."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -258,8 +260,9 @@ class OptimiserConfig(Section):
             raise ValueError(f"final ({self.final}) is above learning_rate ({self.learning_rate})")
         if self.name == "adam" and self.weight_decay:
             raise ValueError("weight_decay is for adamw")
-        if self.adversarial and self.loss != type(self).model_fields["loss"].default:
-            raise ValueError("loss is for training without adversarial")
+        for name in ("loss", "frequency"):
+            if self.adversarial and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is for training without adversarial")
         return self
 
 
