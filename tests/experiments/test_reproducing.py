@@ -53,7 +53,7 @@ def test_a_table_with_seeds(tiny, photographs, tmp_path, losses):
     assert again[0].read_text() == text
 
 
-@pytest.mark.parametrize("target", ["figure5", "figure6"])
+@pytest.mark.parametrize("target", ["figure5", "figure6", "comparison-nafnet"])
 @pytest.mark.slow
 def test_a_figure_is_drawn(target, tiny, photographs, tmp_path):
     _, _, picture, page = reproduce(request(target, photographs, tmp_path))

@@ -47,7 +47,7 @@ class Experiment(Section):
     """A table or a figure."""
 
     title: str
-    kind: Literal["table", "progress", "spectrum", "iterations", "scatter", "comparison"] = "table"
+    kind: Literal["table", "progress", "spectrum", "iterations", "scatter", "costs", "comparison"] = "table"
     test_sets: tuple[str, ...] = ()
     ssim: Literal["gaussian", "uniform", "volume"] = "gaussian"
     ranked: bool = False

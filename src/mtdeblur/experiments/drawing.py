@@ -126,6 +126,23 @@ def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Mat
         line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose)
 
 
+def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
+    """Gain in PSNR after each step against the cost up to it, a panel a test set, a curve a row."""
+    figure.set_size_inches(5 * len(report.titles) + 2, 4)
+    panels = figure.subplots(1, len(report.titles), squeeze=False)[0]
+    for axes, (name, title) in zip(panels, report.titles.items(), strict=True):
+        for number, result in enumerate(report.results):
+            costs = subjects[result.row.name][0].costs()
+            blurred = np.array(result.psnr(name, 0))
+            gains = [np.array(result.psnr(name, step)) - blurred for step in range(1, len(costs) + 1)]
+            means = [float(gain.mean()) for gain in gains]
+            spread = [float(gain.std(ddof=1)) if len(gain) > 1 else 0.0 for gain in gains]
+            label, colour = result.row.name, f"C{number}"
+            axes.errorbar(costs, means, spread, color=colour, marker="o", capsize=3, label=label)
+        axes.set(xlabel="multiply-accumulates a pixel (thousands)", ylabel="gain in PSNR (dB)", title=title)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+
+
 def _draw_comparison(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
     """Fig. 7: a column a picture; the blurred ones on top, then each network's estimates, then the sharp."""
     pairs = [
@@ -173,5 +190,6 @@ _KINDS: dict[str, Callable[[Any, Report, Subjects, Material], None]] = {
     "spectrum": _draw_spectrum,
     "iterations": _draw_iterations,
     "scatter": _draw_scatter,
+    "costs": _draw_costs,
     "comparison": _draw_comparison,
 }

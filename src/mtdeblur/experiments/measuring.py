@@ -20,7 +20,7 @@ from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
 from mtdeblur.media.pictures import read_pixels
 from mtdeblur.networks.contract import members
-from mtdeblur.networks.survey import parameters
+from mtdeblur.networks.survey import multiply_accumulates, parameters
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network
 from mtdeblur.weights.store import load_network
@@ -86,6 +86,13 @@ class Subject:
         kept = json.loads(file.read_text(encoding="utf-8"))
         self.accounts.add(kept["measured with"])
         return kept["found"]
+
+    def costs(self) -> list[float]:
+        """Thousands of multiply-accumulates a pixel up to each step, at 1280x720."""
+        network = build_network(self.run.config).eval()
+        steps = self.run.config.approach.steps(self.iterations, len(members(network)))
+        counts = [multiply_accumulates(network, steps[: done + 1], (720, 1280)) for done in range(len(steps))]
+        return [count / (720 * 1280) / 1000 for (count,) in counts]
 
     def pictures(self, blurred: Pixels) -> list[Pixels]:
         """The blurred picture and the estimate of every step, (H, W, 3) each."""
