@@ -21,7 +21,7 @@ from mtdeblur.experiments.runs import as_run
 def test_steps_cost_their_share_of_the_picture(
     tiny: Budget, tmp_path: Path, name: str, shares: list[float]
 ) -> None:
-    """One network without recurrent feature maps: a step at 1/4 of the size has 1/16 of the pixels, and padding (3 %)."""
+    """Without recurrent feature maps, a step at 1/4 of the size costs 1/16 of one at full size."""
     rows = {row.name: row for row in experiment("comparison").rows}
     tiny.networks["mtnaf"] = {"width": 4, "blocks": [1, 1, 1, 1, 1]}
 
@@ -30,6 +30,4 @@ def test_steps_cost_their_share_of_the_picture(
         return Subject(as_run(row, config, "any", tmp_path), rows[row].iterations, "cpu").costs()
 
     (one,) = costs("OS")
-    assert costs(name) == pytest.approx(
-        [share * one for share in shares], rel=0.02
-    )  # 720 is no multiple of 32
+    assert costs(name) == pytest.approx([share * one for share in shares], rel=0.03)
