@@ -115,7 +115,7 @@ def make_sheet(item: Item, methods: Mapping[str, Method], side: int) -> tuple[Pi
     for path in item.beside:
         other = to_8_bits(read_pixels(path))
         if other.shape == before.pixels.shape:
-            columns.append(Column(f"{path.parent.name}/{path.stem}", other))
+            columns.append(Column(f"{path.parent.name}\n{path.stem}", other))
         else:
             notices.append(f"{path} is left out: its size is not that of {item.source}")
     return Picture(sheet(columns, side), icc=None if before.grey else before.icc), notices
@@ -171,6 +171,6 @@ def _paste(cell: Pixels, height: int, width: int) -> Pixels:
 
 
 def _caption(text: str, width: int) -> Pixels:
-    """A line of text, black on white: (height, width, 3), cut where it is too long."""
-    ink = np.pad(libvips.text(text, _LINE), ((0, 0), (_GAP // 2, 0)))[..., None].repeat(3, axis=2)
-    return _paste(255 - ink, max(_LINE, len(ink)), width)
+    """Text, black on white: (height, width, 3), cut where a line is too long."""
+    ink = np.pad(libvips.text(text, _LINE), ((_GAP // 2, 0), (_GAP // 2, 0)))[..., None].repeat(3, axis=2)
+    return _paste(255 - ink, max(_LINE + _GAP, len(ink)), width)

@@ -121,12 +121,12 @@ def shrink(pixels: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     return image.thumbnail_image(width, height=len(pixels), size="down").numpy()
 
 
-def text(line: str, size: int) -> NDArray[np.uint8]:
-    """A line of text as (H, W) opacities from 0 to 255, in a font of that size in pixels."""
-    if not line.strip():  # which libvips refuses to draw
+def text(lines: str, size: int) -> NDArray[np.uint8]:
+    """Text of one or more lines as (H, W) opacities from 0 to 255, in a font of that size in pixels."""
+    if not lines.strip():  # which libvips refuses to draw
         return np.zeros((size, size), np.uint8)
     pyvips = _import_pyvips()
-    return pyvips.Image.text(html.escape(line), font=f"sans {size}", dpi=72).numpy()
+    return pyvips.Image.text(html.escape(lines), font=f"sans {size}", dpi=72).numpy()
 
 
 def _import_pyvips() -> Any:
