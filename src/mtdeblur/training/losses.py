@@ -1,5 +1,7 @@
 """What training minimises for each iteration, from its estimate and the picture that it aims at."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,8 @@ def frequency_l1(estimate: Tensor, sharp: Tensor) -> Tensor:
     Returns:
         (B,): the mean over frequencies and channels of (|real part| + |imaginary part|) / sqrt(2).
     """
-    spectrum = torch.fft.fft2((estimate - sharp).float(), norm="ortho")  # (B, C, H, W), complex
+    fft: Any = torch.fft  # PyTorch does not say of which type its functions are
+    spectrum: Tensor = fft.fft2((estimate - sharp).float(), norm="ortho")  # (B, C, H, W), complex
     return torch.view_as_real(spectrum).abs().sum(dim=-1).mean(dim=(1, 2, 3)) / 2**0.5
 
 
