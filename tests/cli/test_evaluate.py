@@ -150,7 +150,7 @@ def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
     code, _, err = mtdeblur("simulate", "tiny.png", "fine.png", "-o", "pairs", "--length", 8)
     assert code == 1
     (line,) = errors(err)
-    assert "tiny-0: a picture of 9x9 is too small" in line
+    assert "tiny: a picture of 9x9 is too small" in line
     assert (tmp_path / "pairs" / "blur" / "fine-3.png").is_file()
 
 

@@ -14,13 +14,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from mtdeblur.data import augment as room
+from mtdeblur.data import build as building
 from mtdeblur.data.augment import augment
 from mtdeblur.data.manifest import check_dataset, read_manifest
 from mtdeblur.data.recipes import GOPRO, Recipe
 from mtdeblur.data.runner import Stages
+from mtdeblur.data.simulate import simulate
+from mtdeblur.data.simulated import Simulation
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.simulated import Simulation
-from mtdeblur.evaluation.simulated_ladders import write_temporal_dataset
 from mtdeblur.exposure.crf import GAMMA
 
 pytest.importorskip("pyarrow")
@@ -160,7 +161,7 @@ def test_a_limit_is_kept_by_leaving_exposures_out_evenly(footage, tmp_path):
 
 def test_a_full_disk_is_noticed_before_anything_is_written(footage, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"needs about 0\.\d GB more, .* 0\.0 GB free; set --limit-size"):
         augment([footage], tmp_path / "set", SMALL, workers=1)
     assert content(tmp_path / "set") == {}
@@ -333,5 +334,5 @@ def test_a_missing_pyarrow_is_noticed_before_anything_is_written(tmp_path, monke
     with pytest.raises(UserError, match=r"pyarrow: pip install 'mtdeblur\[data\]'"):
         augment([clip], made, SMALL)
     with pytest.raises(UserError, match=r"pyarrow: pip install 'mtdeblur\[data\]'"):
-        next(write_temporal_dataset([], made, 1, Simulation()))
+        simulate([], made, 1, Simulation(), (7,))
     assert not made.exists()

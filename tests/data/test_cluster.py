@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtdeblur.data import augment as room
+from mtdeblur.data import build as building
 from mtdeblur.data.augment import augment
 from mtdeblur.data.manifest import check_dataset
 from mtdeblur.data.recipes import Recipe
@@ -110,11 +110,9 @@ def test_without_a_cluster_it_is_said_how_to_get_one(monkeypatch, tmp_path):
 
 
 def test_a_node_that_does_not_see_the_data_set_writes_nothing(tmp_path):
-    journal = tmp_path / "elsewhere/.journal"
-    with pytest.raises(
-        UserError, match=f"does not see {journal.parent}; choose a folder that all nodes share"
-    ):
-        room._make_one(None, make=None, journal=journal)
+    folder = tmp_path / "elsewhere"
+    with pytest.raises(UserError, match=f"does not see {folder}; choose a folder that all nodes share"):
+        building._work(None, function=None, folder=folder)
 
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
