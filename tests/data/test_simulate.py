@@ -270,3 +270,38 @@ def test_what_is_done_is_not_done_again_and_what_is_gone_is(inputs, photographs,
     assert len(made) - before == (8 - noted + bool(noted)) * each
     assert heard.stages[0] == ["photographs", 4, 4]
     assert content(tmp_path / "set") == content(tmp_path / "undisturbed")
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from mtdeblur.data.photographs import find_photographs
+from mtdeblur.data.simulate import simulate
+from mtdeblur.data.simulated import Simulation
+from mtdeblur.exposure.simulate import Motion
+import mtdeblur.media.libvips, pyarrow.parquet, torch
+
+torch.set_num_threads(1)  # a child that is forked has no other threads
+
+def build(folder, workers):
+    how = Simulation(motion=Motion(length=8.0))
+    simulate(find_photographs([Path(sys.argv[1])]), folder, 4, how, INPUTS, workers=workers)
+"""
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        imsave(tmp_path / f"photos/{number}.png", picture(number), check_contrast=False)
+    return tmp_path / "photos"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inputs", [(), (7, 13)])
+def test_killed_again_and_again_the_data_set_has_the_same_bytes(inputs, photos, tmp_path, builder):
+    how = Simulation(motion=Motion(length=8.0))
+    simulate(find_photographs([photos]), tmp_path / "undisturbed", 4, how, inputs, workers=1)
+    code = BUILD.replace("INPUTS", str(inputs))
+    each = 7 if inputs else 2
+    builder.kill_and_repeat(code, photos, tmp_path / "undisturbed", times=8, pictures=each)

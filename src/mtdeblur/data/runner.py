@@ -55,7 +55,8 @@ def run_tasks(
     Args:
         function: of a module, or a partial of one, and picklable with tasks and results.
         blocks: the tasks.
-        workers: number of processes, by default one a processor; 1 stands for this one.
+        workers: number of processes, by default one a processor; 1 stands for this one, which also takes a
+            single block.
         distributed: whether the processes are on a Ray cluster; see `ray_processes`.
 
     Yields:
@@ -64,15 +65,13 @@ def run_tasks(
     Raises:
         UserError: if a worker process dies, or there is no cluster; whatever the function raises otherwise.
     """
-    count = workers or _processors()
-    if count == 1 and not distributed:
+    count = min(workers or _processors(), len(blocks))
+    if count <= 1 and not distributed:
         yield from (function(task) for block in blocks for task in block)
         return
     if not blocks:
         return
-    processes = (
-        ray_processes(len(blocks), workers) if distributed else _local_processes(min(count, len(blocks)))
-    )
+    processes = ray_processes(len(blocks), workers) if distributed else _local_processes(count)
     waiting = iter(blocks)
     running: dict[Future[Result], tuple[Executor, Iterator[Task]]] = {}
 
