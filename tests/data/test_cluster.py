@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +79,14 @@ def interrupt():
 
 
 @pytest.fixture
-def cluster(monkeypatch):
-    """The address of a running cluster is in RAY_ADDRESS."""
+def cluster(monkeypatch, request):
+    """The address of a running cluster is in RAY_ADDRESS; a parameter has Ray's own settings of it."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{ROOT / 'src'}")  # the nodes import this file
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    settings = {"num_cpus": 1, "include_dashboard": False, "_system_config": getattr(request, "param", {})}
+    nodes = Cluster(initialize_head=True, head_node_args=settings)
     try:
         nodes.add_node(num_cpus=1)
         monkeypatch.setenv("RAY_ADDRESS", nodes.address)
@@ -155,7 +157,11 @@ def test_two_nodes_simulate_the_same_bytes_as_one_machine(cluster, tmp_path, mon
         assert content(shared) == content(local)
 
 
+NOTICES_SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000}
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("cluster", [NOTICES_SOON], indirect=True, ids=["two-nodes"])
 def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repeated(cluster, tmp_path):
     film(tmp_path / "frames")
     build = {"recipe": SMALL, "interpolate": Slow(), "distributed": True}
@@ -167,6 +173,7 @@ def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repe
     journal = (tmp_path / "set/.journal").read_bytes()
     noted = journal.count(b'\n{"exposure"')
     assert 5 <= noted < 32
+    cluster.wait_for_nodes(timeout=60)  # until the cluster has noticed as well
     heard = Heard()
     augment([tmp_path / "frames"], tmp_path / "set", progress=heard, **build)
     assert heard.begun["exposures"] == (32, noted)  # on the node that is left
@@ -176,7 +183,10 @@ def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repe
 @pytest.mark.slow
 def test_without_a_cluster_it_is_said_how_to_get_one(monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray looks for a cluster of this machine
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray looks for a cluster of this machine,
+    monkeypatch.setattr(
+        "ray._private.services.find_gcs_addresses", cache(set)
+    )  # and then among the processes
     with pytest.raises(UserError, match=r"^found no Ray cluster: start one with ray start --head"):
         list(run_tasks(math.sqrt, [[1.0]], distributed=True))
 

@@ -1,7 +1,10 @@
 """Data sets by the simulated camera: the levels, the layout, the manifest, and builds that are stopped."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -305,3 +308,34 @@ def test_killed_again_and_again_the_data_set_has_the_same_bytes(inputs, photos, 
     code = BUILD.replace("INPUTS", str(inputs))
     each = 7 if inputs else 2
     builder.kill_and_repeat(code, photos, tmp_path / "undisturbed", times=8, pictures=each)
+
+
+MEASURE = """
+import resource, sys
+from functools import partial
+from pathlib import Path
+import numpy as np
+from mtdeblur.data.photographs import Photograph
+from mtdeblur.data.simulate import simulate
+from mtdeblur.data.simulated import Simulation
+from mtdeblur.exposure.simulate import Motion
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+
+for count in (3, 30):
+    photographs = [Photograph(f"{n}", "noise", partial(picture, n)) for n in range(count)]
+    how = Simulation(motion=Motion(length=8.0))
+    simulate(photographs, Path(sys.argv[1], f"{count}"), 1, how, (7, 13), workers=1)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_ten_times_the_photographs_take_no_more_memory(tmp_path):
+    pytest.importorskip("resource")
+    environment = {**os.environ, "PYTHONPATH": str(Path(building.__file__).parents[2])}
+    said = subprocess.check_output([sys.executable, "-c", MEASURE, str(tmp_path)], text=True, env=environment)
+    few, many = (int(line) / 1024 for line in said.split())
+    frames = 13 * 3 * 304**2 * 4 / 2**20  # MiB, of one exposure
+    assert many - few < 2 * frames
