@@ -16,7 +16,7 @@ from mtdeblur.data.augment import augment
 from mtdeblur.data.manifest import check_dataset
 from mtdeblur.data.photographs import find_photographs
 from mtdeblur.data.recipes import Recipe
-from mtdeblur.data.runner import Stages, run_tasks
+from mtdeblur.data.runner import Stages, open_runner
 from mtdeblur.data.simulate import simulate
 from mtdeblur.data.simulated import Simulation
 from mtdeblur.errors import UserError
@@ -99,6 +99,11 @@ def content(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def run_there(numbers):
+    with open_runner(distributed=True) as run:
+        list(run(math.sqrt, [numbers]))
+
+
 def film(folder):
     """Four clips of noise."""
     for clip in range(4):
@@ -133,7 +138,7 @@ def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkey
     assert len(nodes) == 2
 
     with pytest.raises(ValueError, match="math domain error") as raised:
-        list(run_tasks(math.sqrt, [[1.0, -1.0]], distributed=True))
+        run_there([1.0, -1.0])
     assert raised.type is ValueError  # not one of Ray's
 
 
@@ -188,7 +193,7 @@ def test_without_a_cluster_it_is_said_how_to_get_one(monkeypatch, tmp_path):
         "ray._private.services.find_gcs_addresses", cache(set)
     )  # and then among the processes
     with pytest.raises(UserError, match=r"^found no Ray cluster: start one with ray start --head"):
-        list(run_tasks(math.sqrt, [[1.0]], distributed=True))
+        run_there([1.0])
 
 
 def test_a_node_that_does_not_see_the_data_set_writes_nothing(tmp_path):
@@ -200,4 +205,4 @@ def test_a_node_that_does_not_see_the_data_set_writes_nothing(tmp_path):
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"^--distributed needs Ray: pip install 'mtdeblur\[ray\]'$"):
-        list(run_tasks(math.sqrt, [[1.0]], distributed=True))
+        run_there([1.0])

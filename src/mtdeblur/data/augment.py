@@ -11,7 +11,7 @@ from mtdeblur.data.build import MARGIN, Build, describe_crf, finished_dataset, o
 from mtdeblur.data.expose import Interpolate, make_exposure
 from mtdeblur.data.manifest import Row, require_pyarrow, write_manifest
 from mtdeblur.data.recipes import GOPRO, GOPRO_PAIRS, Exposure, Recipe, plan_exposures
-from mtdeblur.data.runner import Stages, run_tasks
+from mtdeblur.data.runner import Stages
 from mtdeblur.data.scenes import Fault, Scan, scan_clip
 from mtdeblur.data.sources import Clip, find_clips
 from mtdeblur.data.splits import split_clips
@@ -64,8 +64,7 @@ def augment(
     finished = finished_dataset(dataset, job)
     if finished:
         return finished[0]
-    run = partial(run_tasks, workers=workers, distributed=distributed)
-    with open_build(dataset, job, run, progress) as build:
+    with open_build(dataset, job, workers, distributed, progress) as build:
         scans = _scan(clips, not recipe.keep_faulty, build, progress)
         exposures = _plan(recipe, split, scans, limit, progress)
         done = build.done(exposures)

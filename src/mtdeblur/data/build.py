@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from mtdeblur.data.manifest import JOURNAL, MANIFEST, Row, read_manifest
-from mtdeblur.data.runner import Runner, Stages
+from mtdeblur.data.runner import Runner, Stages, open_runner
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import CRF
 from mtdeblur.media.files import check_writable, remove_parts
@@ -47,12 +47,15 @@ class Build:
 
     Attributes:
         records: what earlier runs have noted, in order.
+        note: notes what is done, see `Journal.append`.
+        has_begun: whether pictures may be there.
+        run: carries out tasks, see `open_runner`.
     """
 
-    def __init__(self, folder: Path, journal: Journal, run: Runner, progress: Stages) -> None:
+    run: Runner
+
+    def __init__(self, folder: Path, journal: Journal, progress: Stages) -> None:
         self._folder = folder
-        self._journal = journal
-        self._run = run
         self._progress = progress
         self.note = journal.append
         self.records = journal.records
@@ -76,7 +79,7 @@ class Build:
         """
         self._progress.began(what, done + sum(map(len, blocks)), done)
         work = partial(_work, function=function, folder=self._folder.absolute())
-        for result in self._run(work, blocks):
+        for result in self.run(work, blocks):
             yield result
             self._progress.advanced()
 
@@ -149,7 +152,9 @@ class Build:
 
 
 @contextmanager
-def open_build(folder: Path, job: Mapping[str, Any], run: Runner, progress: Stages) -> Generator[Build]:
+def open_build(
+    folder: Path, job: Mapping[str, Any], workers: int | None, distributed: bool, progress: Stages
+) -> Generator[Build]:
     """Begin a build in an empty folder, or go on with it; what it has noted goes when the block ends well.
 
     A build that is refused before its first exposure leaves the folder free for other settings.
@@ -157,11 +162,13 @@ def open_build(folder: Path, job: Mapping[str, Any], run: Runner, progress: Stag
     Args:
         folder: of the data set.
         job: all that decides what the build gives, of JSON's types.
-        run: chooses the processes.
+        workers: number of processes; by default one a processor.
+        distributed: whether they are on a Ray cluster.
         progress: hears how it goes on.
 
     Raises:
-        UserError: if there is anything else in the folder, another build included, or it cannot be written.
+        UserError: if there is anything else in the folder, another build included, it cannot be written, a
+            worker is lost, or there is no cluster.
     """
     path = folder / JOURNAL
     check_writable(path)
@@ -169,9 +176,10 @@ def open_build(folder: Path, job: Mapping[str, Any], run: Runner, progress: Stag
         raise UserError(f"{folder} is not empty; choose another folder for the data set")
     with open_journal(path, job) as journal:
         remove_parts(folder)
-        build = Build(folder, journal, run, progress)
+        build = Build(folder, journal, progress)
         try:
-            yield build
+            with open_runner(workers, distributed) as build.run:
+                yield build
         except UserError:
             if not build.has_begun:
                 path.unlink()

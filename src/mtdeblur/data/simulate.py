@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from mtdeblur.data.build import MARGIN, Build, close_finished, describe_crf, finished_dataset, open_build
 from mtdeblur.data.manifest import Row, require_pyarrow, write_manifest
 from mtdeblur.data.photographs import Photograph
-from mtdeblur.data.runner import Stages, run_tasks
+from mtdeblur.data.runner import Stages
 from mtdeblur.data.simulated import (
     LEVELS,
     SimulatedExposure,
@@ -74,8 +74,7 @@ def simulate(
     job = _describe(photographs, exposures, how, inputs)
     faults = _finished(folder, job)
     if faults is None:
-        run = partial(run_tasks, workers=workers, distributed=distributed)
-        with open_build(folder, job, run, progress) as build:
+        with open_build(folder, job, workers, distributed, progress) as build:
             sizes, faults = _look(photographs, how, build, progress, distributed)
             fine = [item for item in plan if item.photograph.name in sizes]
             rows = _expose(fine, sizes, folder, how, build)
