@@ -55,8 +55,7 @@ class Build:
     run: Runner
 
     def __init__(self, folder: Path, journal: Journal, progress: Stages) -> None:
-        self._folder = folder
-        self._progress = progress
+        self._folder, self._progress = folder, progress
         self.note = journal.append
         self.records = journal.records
         self.has_begun = any("rows" in record for record in journal.records)
@@ -96,14 +95,11 @@ class Build:
         return done
 
     def check_space(self, needed: int, advice: str) -> None:
-        """Refuse to begin what the disk has no room for.
+        """Raise UserError if the disk has no room for what is to be made.
 
         Args:
             needed: estimate in bytes.
             advice: what to do about it.
-
-        Raises:
-            UserError: if it has none.
         """
         free = shutil.disk_usage(self._folder).free
         if needed > free:
