@@ -22,7 +22,7 @@ def simulate(
     public_domain: Annotated[
         bool, typer.Option("--public-domain", help="Take the public-domain photographs in scikit-image.")
     ] = False,
-    exposures: Annotated[int, typer.Option(min=1, help="Pairs to make of each photograph.")] = 4,
+    exposures: Annotated[int, typer.Option(min=1, help="Exposures to make of each photograph.")] = 4,
     temporal: Annotated[
         bool,
         typer.Option(
@@ -49,7 +49,7 @@ def simulate(
     crf: Annotated[
         str, typer.Option(help="Camera response function: gamma, identity, or a file with two columns.")
     ] = "gamma",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pictures.")] = 0,
     workers: WorkersOption = None,
     distributed: Annotated[
         bool,
@@ -60,7 +60,7 @@ def simulate(
         ),
     ] = False,
 ) -> None:
-    """Make blurred and sharp pairs with a simulated high-speed camera.
+    """Make blurred and sharp pairs, or a temporal data set, with a simulated high-speed camera.
 
     A margin of each photograph is lost: only the moving camera sees it.
     Work that was stopped goes on when the same command is given again.
