@@ -123,6 +123,7 @@ def test_mistakes_get_one_line(mtdeblur, dataset, arguments, names):
 def test_simulated_pairs_can_be_evaluated(mtdeblur, tmp_path):
     write(tmp_path / "photos" / "one.png", 60, 70)
     options = ("--exposures", 2, "--length", 8, "--level", 7, "--crf", "identity", "--seed", 3)
+    options = (*options, "--workers", 1)
     assert mtdeblur("simulate", "photos", "-o", "pairs", *options)[0] == 0
     account = json.loads((tmp_path / "pairs" / "simulation.json").read_text())
     assert (account["level"], account["crf"], account["seed"]) == (7, "identity", 3)
@@ -133,7 +134,7 @@ def test_simulated_pairs_can_be_evaluated(mtdeblur, tmp_path):
 
 def test_simulate_makes_a_temporal_data_set(mtdeblur, tmp_path):
     write(tmp_path / "photos" / "one.png", 60, 70)
-    options = ("--temporal", "--exposures", 2, "--length", 8, "--level", 7, "--level", 9)
+    options = ("--temporal", "--exposures", 2, "--length", 8, "--level", 7, "--level", 9, "--workers", 1)
     assert mtdeblur("simulate", "photos", "-o", "data", *options)[0] == 0
     files = sorted(
         file.relative_to(tmp_path / "data/train").as_posix() for file in tmp_path.rglob("*000000.png")
@@ -147,10 +148,13 @@ def test_simulate_makes_a_temporal_data_set(mtdeblur, tmp_path):
 def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
     write(tmp_path / "fine.png", 60, 70)
     write(tmp_path / "tiny.png", 9, 9)
-    code, _, err = mtdeblur("simulate", "tiny.png", "fine.png", "-o", "pairs", "--length", 8)
-    assert code == 1
+    photos, options = ("tiny.png", "fine.png"), ("--length", 8, "--workers", 1)
+    code, out, err = mtdeblur("simulate", *photos, "-o", "pairs", *options)
+    assert (code, out) == (1, "pairs: 4 exposures of 1 photographs\n")
+    assert "exposures: 4 of 4" in err
+    assert " a second" in err
     (line,) = errors(err)
-    assert "tiny-0: a picture of 9x9 is too small" in line
+    assert "tiny: a picture of 9x9 is too small" in line
     assert (tmp_path / "pairs" / "blur" / "fine-3.png").is_file()
 
 

@@ -1,12 +1,5 @@
-import contextlib
-import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +7,14 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from mtdeblur.data import augment as room
+from mtdeblur.data import build as building
 from mtdeblur.data.augment import augment
 from mtdeblur.data.manifest import check_dataset, read_manifest
 from mtdeblur.data.recipes import GOPRO, Recipe
 from mtdeblur.data.runner import Stages
+from mtdeblur.data.simulate import simulate
+from mtdeblur.data.simulated import Simulation
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.simulated import Simulation
-from mtdeblur.evaluation.simulated_ladders import write_temporal_dataset
 from mtdeblur.exposure.crf import GAMMA
 
 pytest.importorskip("pyarrow")
@@ -160,7 +154,7 @@ def test_a_limit_is_kept_by_leaving_exposures_out_evenly(footage, tmp_path):
 
 def test_a_full_disk_is_noticed_before_anything_is_written(footage, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(building.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"needs about 0\.\d GB more, .* 0\.0 GB free; set --limit-size"):
         augment([footage], tmp_path / "set", SMALL, workers=1)
     assert content(tmp_path / "set") == {}
@@ -222,109 +216,23 @@ import sys
 from pathlib import Path
 from mtdeblur.data.augment import augment
 from mtdeblur.data.recipes import Recipe
-
-def build(workers):
-    augment([sys.argv[1]], Path(sys.argv[2]), Recipe((3, 5), (3, 5), stride=2), workers=workers)
-"""
-IN_TURN = (
-    BUILD
-    + """
-import os, signal
 import mtdeblur.data.scenes, mtdeblur.media.libvips, pyarrow.parquet
-for line in sys.stdin:  # one child for every line, so that the imports are paid for once
-    child = os.fork()
-    if not child:
-        build(1)
-        os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
+
+def build(folder, workers):
+    augment([sys.argv[1]], folder, Recipe((3, 5), (3, 5), stride=2), workers=workers)
 """
-)
-IN_PROCESSES = (
-    BUILD
-    + """
-if __name__ == "__main__":
-    build(2)
-"""
-)
-
-
-def start(tmp_path, code, *arguments):
-    script = tmp_path / "build.py"
-    script.write_text(code)
-    environment = {**os.environ, "PYTHONPATH": str(Path(room.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(script), *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-    )
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def pictures(folder):
-    """Whole pictures by their names: what is hidden has not got its name yet."""
-    return {path: path.stat().st_ino for path in folder.rglob("*.png") if not path.name.startswith(".")}
-
-
-def journaled(folder):
-    with contextlib.suppress(FileNotFoundError):
-        return (folder / ".journal").read_bytes().count(b'\n{"exposure"')
-    return 0
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_killed_at_twenty_random_moments_the_data_set_has_the_same_bytes(footage, tmp_path):
+def test_killed_at_twenty_random_moments_the_data_set_has_the_same_bytes(footage, tmp_path, builder):
     augment([footage], tmp_path / "undisturbed", SMALL, workers=1)
-    expected, whole = content(tmp_path / "undisturbed"), tmp_path / "set"
-    rng = random.Random(0)
-    moments = sorted(rng.sample(range(len(expected) - 4), 20))  # by the number of pictures that are there
-    inodes = {}
-    with start(tmp_path, IN_TURN, footage, whole) as builder:
-        for moment in moments:
-            builder.stdin.write("again\n")
-            builder.stdin.flush()
-            child = int(builder.stdout.readline())
-            wait_for(lambda least=moment: len(pictures(whole)) >= least)
-            time.sleep(rng.uniform(0, 0.01))
-            os.kill(child, signal.SIGKILL)
-            assert int(builder.stdout.readline()) == signal.SIGKILL
-            for path, inode in pictures(whole).items():
-                assert path.read_bytes() == expected[path.relative_to(whole).as_posix()]
-                inodes.setdefault(path, []).append(inode)
-            done = journaled(whole)
-            assert done >= len(pictures(whole)) // 3 - 1  # all but the exposure in flight is noted
-        builder.stdin.write("to the end\n")
-        builder.stdin.close()
-        builder.stdout.readline()
-        assert int(builder.stdout.readline()) == 0
-    assert content(whole) == expected
-    remade = sum(len(set(seen)) - 1 for seen in inodes.values())
-    assert remade <= 20 * 3  # at most the three pictures of the exposure in flight, each time
+    builder.kill_and_repeat(BUILD, footage, tmp_path / "undisturbed", times=20, pictures=3)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not tell of children")
-def test_killed_with_its_workers_at_work_none_stays_and_the_bytes_are_the_same(footage, tmp_path):
+def test_killed_with_its_workers_at_work_none_stays_and_the_bytes_are_the_same(footage, tmp_path, builder):
     augment([footage], tmp_path / "undisturbed", SMALL, workers=1)
-    whole = tmp_path / "set"
-    with start(tmp_path, IN_PROCESSES, footage, whole) as builder:
-        wait_for(lambda: len(pictures(whole)) >= 45)
-        workers = Path(f"/proc/{builder.pid}/task/{builder.pid}/children").read_text().split()
-        builder.kill()
-    wait_for(lambda: not any(Path(f"/proc/{worker}/fd").exists() for worker in workers), 20)
-    assert journaled(whole) >= 45 // 3 - 2
-    with start(tmp_path, IN_PROCESSES, footage, whole) as builder:
-        assert builder.wait() == 0
-    assert content(whole) == content(tmp_path / "undisturbed")
+    builder.kill_with_its_workers(BUILD, footage, tmp_path / "undisturbed", pictures=3)
 
 
 def test_a_missing_pyarrow_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
@@ -333,5 +241,5 @@ def test_a_missing_pyarrow_is_noticed_before_anything_is_written(tmp_path, monke
     with pytest.raises(UserError, match=r"pyarrow: pip install 'mtdeblur\[data\]'"):
         augment([clip], made, SMALL)
     with pytest.raises(UserError, match=r"pyarrow: pip install 'mtdeblur\[data\]'"):
-        next(write_temporal_dataset([], made, 1, Simulation()))
+        simulate([], made, 1, Simulation(), (7,))
     assert not made.exists()

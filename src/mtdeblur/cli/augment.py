@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mtdeblur.cli.options import WorkersOption
+
 
 class Preset(StrEnum):
     """The paper's data sets, from GOPRO_Large_all."""
@@ -72,9 +74,7 @@ def augment(
         float | None,
         typer.Option(min=0.001, help="Largest size in GB; exposures are left out evenly until it fits."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at work.", show_default="one a processor")
-    ] = None,
+    workers: WorkersOption = None,
     distributed: Annotated[
         bool,
         typer.Option(

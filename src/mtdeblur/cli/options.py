@@ -30,3 +30,6 @@ PrecisionOption = Annotated[
     Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
 ]
 TileOption = Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes at work.", show_default="one a processor")
+]

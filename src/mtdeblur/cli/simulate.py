@@ -5,10 +5,15 @@ from typing import Annotated
 
 import typer
 
+from mtdeblur.cli.options import WorkersOption
+
 
 def simulate(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for blur/ and sharp/.", show_default=False)
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder to make, with blur/ and sharp/ or a data set.", show_default=False
+        ),
     ],
     photos: Annotated[
         list[Path] | None,
@@ -17,7 +22,7 @@ def simulate(
     public_domain: Annotated[
         bool, typer.Option("--public-domain", help="Take the public-domain photographs in scikit-image.")
     ] = False,
-    exposures: Annotated[int, typer.Option(min=1, help="Pairs to make of each photograph.")] = 4,
+    exposures: Annotated[int, typer.Option(min=1, help="Exposures to make of each photograph.")] = 4,
     temporal: Annotated[
         bool,
         typer.Option(
@@ -44,18 +49,27 @@ def simulate(
     crf: Annotated[
         str, typer.Option(help="Camera response function: gamma, identity, or a file with two columns.")
     ] = "gamma",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pairs.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pictures.")] = 0,
+    workers: WorkersOption = None,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Work on the Ray cluster that RAY_ADDRESS names, or that this machine is in; all nodes must "
+            "see PHOTO and the output under these paths.",
+        ),
+    ] = False,
 ) -> None:
-    """Make blurred and sharp pairs with a simulated high-speed camera.
+    """Make blurred and sharp pairs, or a temporal data set, with a simulated high-speed camera.
 
     A margin of each photograph is lost: only the moving camera sees it.
+    Work that was stopped goes on when the same command is given again.
     """
-    from rich.console import Console
-    from rich.progress import track
-
+    from mtdeblur.cli.progress import show_stages
+    from mtdeblur.data.photographs import find_photographs, public_domain_photographs
+    from mtdeblur.data.simulate import simulate as build
+    from mtdeblur.data.simulated import Simulation
     from mtdeblur.errors import UserError
-    from mtdeblur.evaluation import simulated
-    from mtdeblur.evaluation.simulated_ladders import write_temporal_dataset
     from mtdeblur.exposure.crf import crf_named
     from mtdeblur.exposure.simulate import Motion
 
@@ -64,23 +78,26 @@ def simulate(
     if level and len(level) > 1 and not temporal:
         raise UserError("pairs have one --level; --temporal takes several")
     levels = level or ([7, 9, 11, 13] if temporal else [11])
-    how = simulated.Simulation(
+    how = Simulation(
         level=levels[0],
         seed=seed,
         longest=longest,
         crf=crf_named(crf),
         motion=Motion(length=length),
     )
-    photographs = simulated.find_photographs(photos) if photos else simulated.public_domain_photographs()
-    if temporal:
-        outcomes = write_temporal_dataset(photographs, output, exposures, how, levels)
-    else:
-        outcomes = simulated.write_pairs(photographs, output, exposures, how)
-    failed = False
-    console = Console(stderr=True)
-    for error in track(outcomes, "Simulating", total=len(photographs), console=console):
-        if error:
-            failed = True
-            console.print(f"mtdeblur: {error}", markup=False, highlight=False, soft_wrap=True)
-    if failed:
+    photographs = find_photographs(photos) if photos else public_domain_photographs()
+    with show_stages() as progress:
+        faults = build(
+            photographs,
+            output,
+            exposures,
+            how,
+            levels if temporal else (),
+            workers=workers,
+            distributed=distributed,
+            progress=progress,
+        )
+    made = len(photographs) - len(faults)
+    typer.echo(f"{output}: {exposures * made} exposures of {made} photographs")
+    if faults:
         raise typer.Exit(1)

@@ -1,35 +1,24 @@
-"""From high-speed footage to a temporal data set on disk: scan the clips, plan the exposures, make them.
-
-A build can be killed at any moment and repeated: what is done is in a journal, every file is written whole or
-not at all, and the finished data set has the same bytes as one that was built undisturbed.
-"""
+"""From high-speed footage to a temporal data set on disk: scan the clips, plan the exposures, make them."""
 
 import json
-import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from mtdeblur.data.build import MARGIN, Build, describe_crf, finished_dataset, open_build
 from mtdeblur.data.expose import Interpolate, make_exposure
-from mtdeblur.data.manifest import JOURNAL, MANIFEST, Row, read_manifest, require_pyarrow, write_manifest
+from mtdeblur.data.manifest import Row, require_pyarrow, write_manifest
 from mtdeblur.data.recipes import GOPRO, GOPRO_PAIRS, Exposure, Recipe, plan_exposures
-from mtdeblur.data.runner import Runner, Stages, run_tasks
+from mtdeblur.data.runner import Stages
 from mtdeblur.data.scenes import Fault, Scan, scan_clip
 from mtdeblur.data.sources import Clip, find_clips
 from mtdeblur.data.splits import split_clips
-from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import CRF, IDENTITY
-from mtdeblur.media.files import check_writable, remove_parts
-from mtdeblur.media.journal import Journal, open_journal
 
 _FORMAT = 1  # another number when the same settings give other files
 _BLOCK = 64  # exposures of a clip that one process makes in a row
-_MARGIN = 1.1  # pictures may be larger than the one of their clip that was measured
 _NAMED = 3  # faults of a clip that are told; the manifest has them all
 
 
@@ -71,33 +60,19 @@ def augment(
     recipe, progress = recipe or Recipe(), progress or Stages()
     clips = find_clips(sources)
     split = split_clips(clips, splits or {})
-    run = partial(run_tasks, workers=workers, distributed=distributed)
     job = _describe(split, recipe, crf, limit, interpolate)
-    journal_path = dataset / JOURNAL
-    if (dataset / MANIFEST).exists():
-        rows, facts = read_manifest(dataset)
-        if facts.get("job") != job:
-            raise UserError(f"{dataset} holds a data set made with other settings; choose another folder")
-        journal_path.unlink(missing_ok=True)
-        return rows
-    _refuse_others(dataset)
-    with open_journal(journal_path, job) as journal:
-        remove_parts(dataset)
-        try:
-            scans = _scan(clips, not recipe.keep_faulty, journal, run, progress)
-            exposures = _plan(recipe, split, scans, limit, progress)
-            done = _done(journal, exposures, dataset)
-            _check_space(dataset, [item for item in exposures if item not in done], scans)
-        except UserError:
-            if not any("rows" in record for record in journal.records):
-                journal_path.unlink()  # so that other settings can follow
-            raise
+    finished = finished_dataset(dataset, job)
+    if finished:
+        return finished[0]
+    with open_build(dataset, job, workers, distributed, progress) as build:
+        scans = _scan(clips, not recipe.keep_faulty, build, progress)
+        exposures = _plan(recipe, split, scans, limit, progress)
+        done = build.done(exposures)
+        missing = _estimate([item for item in exposures if item.key not in done], scans)
+        build.check_space(missing, "set --limit-size, or take a larger --stride")
         make = partial(make_exposure, dataset=dataset.absolute(), crf=crf, interpolate=interpolate)
-        make_one = partial(_make_one, make=make, journal=journal_path.absolute())
-        _expose(make_one, exposures, done, journal, run, limit, progress)
-        rows = [row for item in exposures for row in done[item]]
+        rows = build.expose(make, exposures, done, block=_BLOCK, limit=limit)
         write_manifest(dataset, rows, {"job": job, "faults": _faults(scans)})
-    journal_path.unlink()
     return sorted(rows, key=lambda row: row.path)
 
 
@@ -109,42 +84,29 @@ def _describe(
     interpolate: Interpolate | None,
 ) -> dict[str, Any]:
     """All that decides what a build gives, of JSON's types."""
-    curve = crf.decode(torch.linspace(0, 1, 17, dtype=torch.float64))
     return {
         "format": _FORMAT,
         "clips": {name: [[clip.name, clip.source] for clip in clips] for name, clips in split.items()},
         "recipe": json.loads(json.dumps(asdict(recipe))),
-        "crf": crf.name,
-        "light": [round(float(value), 9) for value in curve],
+        **describe_crf(crf),
         "limit": limit,
         "interpolate": interpolate and getattr(interpolate, "__qualname__", type(interpolate).__qualname__),
     }
 
 
-def _refuse_others(dataset: Path) -> None:
-    """A folder with anything but an unfinished build in it is not built in."""
-    check_writable(dataset / MANIFEST)
-    if dataset.is_dir() and not (dataset / JOURNAL).exists() and any(dataset.iterdir()):
-        raise UserError(f"{dataset} is not empty; choose another folder for the data set")
-
-
-def _scan(
-    clips: Sequence[Clip], faults: bool, journal: Journal, run: Runner, progress: Stages
-) -> dict[str, Scan]:
+def _scan(clips: Sequence[Clip], faults: bool, build: Build, progress: Stages) -> dict[str, Scan]:
     """Look through all clips that earlier runs have not looked through: name to what was found."""
     scans: dict[str, Scan] = {}
     named = {clip.name: clip for clip in clips}
-    for record in journal.records:
+    for record in build.records:
         if "clip" in record:
             found = tuple(Fault(**fault) for fault in record["faults"])
             clip = named[record["clip"]]
             scans[clip.name] = Scan(clip, record["frames"], found, record["picture_bytes"])
-    progress.began("clips", len(clips), len(scans))
     missing = [[clip] for clip in clips if clip.name not in scans]
-    for scan in run(partial(scan_clip, faults=faults), missing):
+    for scan in build.carry_out("clips", partial(scan_clip, faults=faults), missing, len(scans)):
         scans[scan.clip.name] = scan
-        journal.append({**asdict(scan), "clip": scan.clip.name})
-        progress.advanced()
+        build.note({**asdict(scan), "clip": scan.clip.name})
     for clip in clips:
         found = scans[clip.name].faults
         if found:
@@ -178,80 +140,7 @@ def _plan(
 def _estimate(exposures: Sequence[Exposure], scans: Mapping[str, Scan]) -> int:
     """Bytes that exposures take: a blurred picture compresses at least as well as a sharp one."""
     pictures = sum(scans[item.clip.name].picture_bytes * len(item.levels) for item in exposures)
-    return int(pictures * _MARGIN)
-
-
-def _done(journal: Journal, exposures: Sequence[Exposure], dataset: Path) -> dict[Exposure, list[Row]]:
-    """The exposures that earlier runs have made, and whose pictures are still there."""
-    planned = {(item.split, item.clip.name, item.middle): item for item in exposures}
-    done: dict[Exposure, list[Row]] = {}
-    for record in journal.records:
-        item = planned.get(tuple(record.get("exposure", ())))
-        if item is not None:
-            rows = [Row(**row) for row in record["rows"]]
-            if all(_size(dataset / row.path) == row.bytes for row in rows):
-                done[item] = rows
-    return done
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
-
-
-def _check_space(dataset: Path, missing: Sequence[Exposure], scans: Mapping[str, Scan]) -> None:
-    needed, free = _estimate(missing, scans), shutil.disk_usage(dataset).free
-    if needed > free:
-        raise UserError(
-            f"the data set needs about {needed / 1e9:.1f} GB more, and the disk of {dataset} has "
-            f"{free / 1e9:.1f} GB free; set --limit-size, or take a larger --stride"
-        )
-
-
-def _expose(
-    make_one: "partial[tuple[Exposure, list[Row]]]",
-    exposures: Sequence[Exposure],
-    done: dict[Exposure, list[Row]],
-    journal: Journal,
-    run: Runner,
-    limit: int | None,
-    progress: Stages,
-) -> None:
-    """Make all exposures that are not done, and note them as done."""
-    progress.began("exposures", len(exposures), len(done))
-    written = sum(row.bytes for rows in done.values() for row in rows)
-    for item, rows in run(make_one, _blocks(exposures, done)):
-        done[item] = rows
-        journal.append(
-            {"exposure": [item.split, item.clip.name, item.middle], "rows": [asdict(row) for row in rows]}
-        )
-        progress.advanced()
-        written += sum(row.bytes for row in rows)
-        if limit is not None and written > limit:
-            raise UserError("the pictures are larger than foreseen; build anew with a smaller limit")
-
-
-def _make_one(exposure: Exposure, make: "partial[list[Row]]", journal: Path) -> tuple[Exposure, list[Row]]:
-    """Make one exposure, perhaps on another machine, which must write where this build is."""
-    if not journal.exists():
-        raise UserError(
-            f"{platform.node()} does not see {journal.parent}; choose a folder that all nodes share"
-        )
-    return exposure, make(exposure)
-
-
-def _blocks(exposures: Sequence[Exposure], done: Mapping[Exposure, Any]) -> list[list[Exposure]]:
-    """The exposures to make, in runs of one clip that a process takes together."""
-    blocks: list[list[Exposure]] = []
-    for item in exposures:
-        if item in done:
-            continue
-        if not blocks or len(blocks[-1]) == _BLOCK or blocks[-1][-1].clip != item.clip:
-            blocks.append([])
-        blocks[-1].append(item)
-    return blocks
+    return int(pictures * MARGIN)
 
 
 def _faults(scans: Mapping[str, Scan]) -> dict[str, list[dict[str, Any]]]:

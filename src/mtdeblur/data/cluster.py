@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Generator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ParamSpec, TypeVar
 
 from mtdeblur.errors import UserError
@@ -15,14 +15,18 @@ T = TypeVar("T")
 
 
 class RayProcess(Executor):
-    """One process somewhere on the cluster, which keeps a processor to itself.
+    """One process somewhere on the cluster, which keeps a processor to itself from its first call on.
 
     Args:
-        actor: a Ray actor of `_Worker`.
+        start: gives a Ray actor of `_Worker`.
     """
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+
+    @cached_property
+    def _actor(self) -> Any:
+        return self._start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call a function there; it, what it takes and what it gives are pickled."""
@@ -41,14 +45,13 @@ class _Worker:
 
 
 @contextmanager
-def ray_processes(most: int, workers: int | None) -> Generator[list[RayProcess]]:
+def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
     """Processes spread over the nodes of the cluster that RAY_ADDRESS names, or that runs on this machine.
 
     They end with the block, and with this process if it is killed. Relative paths mean in them what they
     mean here, on nodes that see the current folder.
 
     Args:
-        most: number of processes there is work for.
         workers: number that is wanted; by default one a processor of the cluster.
 
     Raises:
@@ -64,9 +67,9 @@ def ray_processes(most: int, workers: int | None) -> Generator[list[RayProcess]]
     try:
         if joined:
             api.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
-        count = min(most, workers or max(1, int(api.cluster_resources().get("CPU", 1))))
+        count = workers or max(1, int(api.cluster_resources().get("CPU", 1)))
         actor = api.remote(scheduling_strategy="SPREAD", num_cpus=1)(_Worker)
-        yield [RayProcess(actor.remote(os.getcwd())) for _ in range(count)]
+        yield [RayProcess(partial(actor.remote, os.getcwd())) for _ in range(count)]
     except ConnectionError as error:
         raise UserError(
             "found no Ray cluster: start one with ray start --head, or set RAY_ADDRESS to one's HOST:PORT"

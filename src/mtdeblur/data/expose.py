@@ -1,8 +1,7 @@
 # pyright: reportUnknownMemberType=false
 """One exposure: its frames read, its levels averaged by Eq. (1) and written. A pure function of its task."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -97,12 +96,11 @@ def average_levels(
         frames, step = _interleave(frames, interpolate)
     averaged = {n: np.empty_like(frames[0]) for n in levels}
     white = float(np.iinfo(frames[0].dtype).max)
-    with _one_thread():
-        for top in range(0, len(frames[0]), _BAND):
-            rows = slice(top, top + _BAND)
-            stored = np.stack([frame[rows] for frame in frames]).astype(np.float32) / np.float32(white)
-            for n, band in _levels_of(torch.from_numpy(stored), middle, levels, crf, step).items():
-                averaged[n][rows] = band.mul(white).round().numpy().astype(frames[0].dtype)
+    for top in range(0, len(frames[0]), _BAND):
+        rows = slice(top, top + _BAND)
+        stored = np.stack([frame[rows] for frame in frames]).astype(np.float32) / np.float32(white)
+        for n, band in _levels_of(torch.from_numpy(stored), middle, levels, crf, step).items():
+            averaged[n][rows] = band.mul(white).round().numpy().astype(frames[0].dtype)
     return averaged
 
 
@@ -140,14 +138,3 @@ def _interleave(frames: Sequence[Pixels], interpolate: Interpolate) -> tuple[lis
 def _frames_of(clip: Clip) -> FrameWindow:
     """Exposures of one clip that follow each other in a process share what is decoded."""
     return FrameWindow(clip)
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """Exposures are made side by side in processes; and sums shared by threads may round differently."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -35,7 +35,7 @@ _METADATA = b"mtdeblur"
 Record = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One picture.
 
@@ -80,19 +80,20 @@ def picture_path(split: str, clip: str, name: str, level: int, input_level: int)
     return f"{split}/{clip}/{folder}/{name}.png"
 
 
-def write_level(dataset: Path, pixels: NDArray[Any], **facts: Any) -> Row:
+def write_level(dataset: Path, pixels: NDArray[Any], path: str | None = None, **facts: Any) -> Row:
     """Write one picture of a data set, whole or not at all.
 
     Args:
         dataset: its folder.
         pixels: (H, W, 3) RGB, uint8 or uint16.
+        path: where in it, if not where the layout above has it.
         facts: what `Row` says before the picture itself is looked at: split, clip, name, level, input_level,
             source, first_frame, last_frame and crf.
 
     Raises:
         UserError: if it cannot be written.
     """
-    path = picture_path(*(facts[key] for key in ("split", "clip", "name", "level", "input_level")))
+    path = path or picture_path(*(facts[key] for key in ("split", "clip", "name", "level", "input_level")))
     encoded = encode_picture(Picture(pixels), "png")
     write_atomically(dataset / path, encoded)
     height, width = pixels.shape[:2]

@@ -23,14 +23,13 @@ from PIL import Image
 
 from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.sources import Entry, clip_at, clip_frames, decode, natural_order
+from mtdeblur.data.splits import HOLD_OUT
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import FRAMES
 from mtdeblur.media.files import atomic_path, reason
 from mtdeblur.media.pictures import SUFFIXES, list_pictures, to_8_bits
 
 Pixels = NDArray[np.uint8]
-HOLD_OUT = 10
-"""Every tenth photograph by sorted name is never trained on."""
 _LOWEST_QUALITY = 60
 _PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
 

@@ -78,6 +78,11 @@ class Exposure:
     goals: tuple[int, ...]
 
     @property
+    def key(self) -> tuple[str, str, int]:
+        """What no other exposure of a data set is called."""
+        return self.split, self.clip.name, self.middle
+
+    @property
     def levels(self) -> tuple[int, ...]:
         """All levels that are stored, TL1 included, growing."""
         return tuple(sorted({1, self.level, *self.goals}))

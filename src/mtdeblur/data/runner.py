@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Protocol, TypeVar
 
 from mtdeblur.data.cluster import ray_processes
@@ -31,48 +32,54 @@ class Stages:
 
 
 class Runner(Protocol):
-    """`run_tasks` with the processes chosen."""
+    """What `open_runner` gives."""
 
     def __call__(
         self, function: Callable[[Task], Result], blocks: Sequence[Sequence[Task]], /
     ) -> Generator[Result]:
-        """Apply a function to every task of every block."""
+        """Apply a function to every task of every block.
+
+        The tasks of a block go to the same process one after the other, so that what one has read serves the
+        next. A process works on one task at a time, and its result is given as soon as it is there: what is
+        in flight does not grow with the number of tasks.
+
+        Args:
+            function: of a module, or a partial of one, and picklable with tasks and results.
+            blocks: the tasks.
+
+        Yields:
+            The results, in the order of the tasks if there is one worker, otherwise in no order.
+        """
         ...
 
 
-def run_tasks(
-    function: Callable[[Task], Result],
-    blocks: Sequence[Sequence[Task]],
-    workers: int | None = None,
-    distributed: bool = False,
-) -> Generator[Result]:
-    """Apply a function to every task of every block.
-
-    The tasks of a block go to the same process one after the other, so that what one has read serves the
-    next. A process works on one task at a time, and its result is given as soon as it is there: what is in
-    flight does not grow with the number of tasks.
+@contextmanager
+def open_runner(workers: int | None = None, distributed: bool = False) -> Generator[Runner]:
+    """Keep processes for tasks while the block runs; each starts with its first task.
 
     Args:
-        function: of a module, or a partial of one, and picklable with tasks and results.
-        blocks: the tasks.
-        workers: number of processes, by default one a processor; 1 stands for this one.
+        workers: number of processes, by default one a processor; 1 stands for this one, which also takes a
+            single block.
         distributed: whether the processes are on a Ray cluster; see `ray_processes`.
 
-    Yields:
-        The results, in the order of the tasks if there is one worker, otherwise in no order.
-
     Raises:
-        UserError: if a worker process dies, or there is no cluster; whatever the function raises otherwise.
+        UserError: if a worker process dies, or there is no cluster; whatever a function raises otherwise.
     """
-    count = workers or _processors()
-    if count == 1 and not distributed:
+    opened = ray_processes(workers) if distributed else _local_processes(workers or _processors())
+    with opened as processes:
+        yield partial(_run_tasks, processes=processes, here=not distributed)
+
+
+def _run_tasks(
+    function: Callable[[Task], Result],
+    blocks: Sequence[Sequence[Task]],
+    /,
+    processes: Sequence[Executor],
+    here: bool,
+) -> Generator[Result]:
+    if here and min(len(processes), len(blocks)) <= 1:
         yield from (function(task) for block in blocks for task in block)
         return
-    if not blocks:
-        return
-    processes = (
-        ray_processes(len(blocks), workers) if distributed else _local_processes(min(count, len(blocks)))
-    )
     waiting = iter(blocks)
     running: dict[Future[Result], tuple[Executor, Iterator[Task]]] = {}
 
@@ -87,15 +94,14 @@ def run_tasks(
                 return
             tasks = iter(block)
 
-    with processes as idle:
-        for process in idle:
-            feed(process, iter(()))
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                process, tasks = running.pop(future)
-                result = future.result()
-                feed(process, tasks)
-                yield result
+    for process in processes:
+        feed(process, iter(()))
+    while running:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            process, tasks = running.pop(future)
+            result = future.result()
+            feed(process, tasks)
+            yield result
 
 
 def _processors() -> int:

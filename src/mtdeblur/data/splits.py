@@ -8,6 +8,8 @@ from mtdeblur.data.sources import Clip
 from mtdeblur.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+HOLD_OUT = 10
+"""Every tenth photograph by sorted name is never trained on."""
 
 GOPRO_TRAIN = frozenset(
     [

@@ -6,20 +6,18 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from mtdeblur.data.datasets import Pair, find_pairs, manifest_ladders
 from mtdeblur.data.pack import Pack, build_pack
+from mtdeblur.data.photographs import Photograph, public_domain_photographs
+from mtdeblur.data.simulate import simulate
+from mtdeblur.data.simulated import Simulation
 from mtdeblur.data.sources import decode
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.pairs import find_pairs as test_pairs
-from mtdeblur.evaluation.simulated import (
-    Photograph,
-    Simulation,
-    public_domain_photographs,
-    write_pairs,
-)
 from mtdeblur.experiments.catalogue import StandIn, TestMaking
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.simulate import Motion, Sensor
@@ -148,7 +146,7 @@ def _public_domain_pack(pack: Path) -> Path:
 
 def _held_out(pack: Pack) -> list[Photograph]:
     return [
-        Photograph(Path(entry.name).stem, lambda entry=entry: decode(entry)) for entry in pack.valid_photos
+        Photograph(Path(entry.name).stem, str(entry), partial(decode, entry)) for entry in pack.valid_photos
     ]
 
 
@@ -201,9 +199,9 @@ class _PhotographStudio(NamedTuple):
         target, part = self.folder / made, self.folder / f"{made}.part"
         if not target.exists():
             shutil.rmtree(part, ignore_errors=True)
-            for error in write_pairs(self.photographs, part, self.making.exposures, simulation):
-                if error is not None:
-                    raise error
+            faults = simulate(self.photographs, part, self.making.exposures, simulation, workers=1)
+            if faults:
+                raise UserError("; ".join(faults.values()))
             part.rename(target)
         return TestSet(made, tuple(test_pairs(target)))
 

@@ -1,15 +1,16 @@
-import json
 import socket
 
 import numpy as np
 import pytest
-from skimage.io import imread, imsave
+from skimage.io import imsave
 
+from mtdeblur.data import photographs
+from mtdeblur.data.photographs import find_photographs
+from mtdeblur.data.simulated import SMALLEST_SIDE, Simulation, prepare
+from mtdeblur.data.simulated import simulate_pair as simulate_prepared
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation import simulated
+from mtdeblur.evaluation import metrics
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.evaluation.pairs import find_pairs
-from mtdeblur.evaluation.simulated import Photograph, Simulation, find_photographs, simulate_pair, write_pairs
 from mtdeblur.exposure.simulate import Motion, Sensor, margin
 
 STILL = Motion(length=8.0, layers=0.0)
@@ -22,6 +23,10 @@ def picture(height=60, width=80, seed=0, dtype=np.uint8):
         0, highest, (height // 4 + 1, width // 4 + 1, 3), endpoint=True
     )
     return coarse.repeat(4, 0).repeat(4, 1)[:height, :width].astype(dtype)
+
+
+def simulate_pair(photograph, name, how):
+    return simulate_prepared(prepare(photograph, name, how.longest, how.motion), name, how)
 
 
 @pytest.mark.parametrize("size", [(60, 80), (81, 60), (61, 61)])
@@ -65,35 +70,6 @@ def test_16_bits_are_exposed_as_8():
     assert np.abs(sharp - wide[edge:-edge, edge:-edge] / 257).max() <= 0.51
 
 
-def test_pairs_are_written_with_an_account_of_how_they_were_made(tmp_path):
-    photographs = [Photograph("one", picture), Photograph("two", lambda: picture(40, 90))]
-    outcomes = list(write_pairs(photographs, tmp_path / "pairs", 2, Simulation(seed=5, motion=STILL)))
-    assert outcomes == [None, None]
-    pairs = find_pairs(tmp_path / "pairs")
-    assert [pair.name for pair in pairs] == ["one-0", "one-1", "two-0", "two-1"]
-    blurred, sharp = simulate_pair(picture(40, 90), "two-1", Simulation(seed=5, motion=STILL))
-    assert np.array_equal(imread(pairs[3].blur), blurred)
-    assert np.array_equal(imread(pairs[3].sharp), sharp)
-    account = json.loads((tmp_path / "pairs" / "simulation.json").read_text())
-    assert (account["seed"], account["exposures"], account["motion"]["length"]) == (5, 2, 8.0)
-    assert list(account["photographs"]) == ["one", "two"]
-
-
-def test_a_photograph_that_fails_is_reported_and_the_rest_goes_on(tmp_path):
-    photographs = [Photograph("tiny", lambda: picture(20, 200)), Photograph("fine", picture)]
-    failed, fine = write_pairs(photographs, tmp_path, 1, Simulation(motion=STILL))
-    assert "tiny-0: a picture of 200x20 is too small" in str(failed)
-    assert fine is None
-    assert [pair.name for pair in find_pairs(tmp_path)] == ["fine-0"]
-
-
-def test_pairs_that_are_there_stay(tmp_path):
-    (tmp_path / "sharp").mkdir()
-    with pytest.raises(UserError, match="there already"):
-        list(write_pairs([Photograph("one", picture)], tmp_path, 1, Simulation(motion=STILL)))
-    assert not (tmp_path / "blur").exists()
-
-
 @pytest.mark.parametrize("level", [1, 4, 15])
 def test_levels_are_odd_from_3_to_13(level):
     with pytest.raises(UserError, match=f"not {level}"):
@@ -114,9 +90,13 @@ def test_photographs_are_found_in_files_and_folders(tmp_path):
 
 def test_public_domain_photographs_need_no_network(monkeypatch):
     monkeypatch.setattr(socket, "socket", lambda *_, **__: pytest.fail("the network was used"))
-    for photograph in simulated.public_domain_photographs():
+    for photograph in photographs.public_domain_photographs():
         pixels = photograph.read()
         assert pixels.dtype == np.uint8
         assert pixels.ndim == 3
         assert pixels.shape[2] == 3
-        assert simulated.PUBLIC_DOMAIN[photograph.name]
+        assert photographs.PUBLIC_DOMAIN[photograph.name]
+
+
+def test_pictures_are_large_enough_to_be_measured():
+    assert SMALLEST_SIDE >= metrics.SMALLEST_SIDE
