@@ -1,9 +1,11 @@
 """Runs: told apart by their settings, resumed where they stopped, used again when finished."""
 
+import gc
 import json
 
 import pytest
 
+from mtdeblur.data.decoded import Decoded
 from mtdeblur.errors import UserError
 from mtdeblur.experiments.catalogue import experiment, merge, training_config
 from mtdeblur.experiments.material import prepare
@@ -50,6 +52,11 @@ def test_a_finished_run_is_used_again(run, capfd):
     carry_out_all([run], device="cpu")
     assert run.weights.stat().st_mtime_ns == written
     assert "(a) is trained already" in capfd.readouterr().err
+
+
+def test_a_finished_run_gives_back_the_memory_of_its_pictures(run):
+    carry_out_all([run], device="cpu")
+    assert not [kept for kept in gc.get_objects() if type(kept) is Decoded]
 
 
 def test_an_interrupted_run_goes_on(run):

@@ -1,5 +1,6 @@
 """Training runs that tables and figures share: the same settings are the same run, trained once."""
 
+import gc
 import hashlib
 import json
 import re
@@ -120,6 +121,7 @@ def carry_out(run: Run, device: str, devices: int) -> None:
         outcome = train(run.config, run.folder, resume=True, device=device)
         if outcome.interrupted is not None:
             raise InterruptionError(outcome.interrupted)
+        gc.collect()  # the run's pictures hang in cycles that nobody else breaks before memory is short
     chosen = choose_device("cuda" if device == "gpu" else device)
     account = {"version": mtdeblur.__version__, "commit": commit(), "device": device_name(chosen)}
     account["devices"] = str(devices)
