@@ -6,7 +6,8 @@ import pytest
 
 from mtdeblur.experiments.catalogue import Budget, experiment, training_config
 from mtdeblur.experiments.measuring import Subject
-from mtdeblur.experiments.runs import as_run
+from mtdeblur.networks.contract import members
+from mtdeblur.training.network import build_network
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,9 @@ def test_steps_cost_their_share_of_the_picture(
 
     def costs(row: str) -> list[float]:
         config = training_config(rows[row], tiny, {"pack": "any"}, 0)
-        return Subject(as_run(row, config, "any", tmp_path), rows[row].iterations, "cpu").costs()
+        network = build_network(config).eval()
+        steps = config.approach.steps(rows[row].iterations, len(members(network)))
+        return Subject(tmp_path, lambda: (network, steps), len(steps), "cpu").costs()
 
     (one,) = costs("OS")
     assert costs(name) == pytest.approx([share * one for share in shares], rel=0.03)

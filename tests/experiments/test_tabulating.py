@@ -9,7 +9,8 @@ import pytest
 from mtdeblur.evaluation.protocol import Figures
 from mtdeblur.evaluation.runtime import RunTime
 from mtdeblur.experiments.catalogue import Experiment, Row
-from mtdeblur.experiments.tabulating import Report, Result, as_csv, as_markdown
+from mtdeblur.experiments.results import Report, Result
+from mtdeblur.experiments.tabulating import as_csv, as_markdown
 
 PSNR = {"one": [30.0, 31.0, 33.0], "two": [29.0, 29.5, 30.0], "three": [28.0, 28.0, 28.0]}
 
@@ -45,7 +46,8 @@ def report():
             row,
             {"gopro": [steps(psnr) for psnr in PSNR[row.name]]},
             "volume",
-            (1234, 2635523),
+            1234,
+            2635523,
             RunTime(0.5, 0.25),
         )
         for row in rows[:3]
@@ -62,8 +64,9 @@ def report():
         asked,
         (*results, Result(rows[3])),
         {"gopro": "GoPro"},
-        {"gopro": "smoke, simulated"},
+        {"gopro": "simulated"},
         "smoke",
+        "160x90",
         {"commit": "abc"},
     )
 

@@ -33,6 +33,21 @@ def reproduce(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of runs, test sets and results.")
     ] = Path("reproduced"),
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROW", help="Only this row; again for further ones.", show_default="all of them"
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROW=WEIGHTS",
+            help="Measure this row with weights that are there, instead of training it: a name, file or "
+            "folder as for deblur --weights. Again for further rows.",
+            show_default="every row is trained",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; cells get mean and spread.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each run.")] = 1,
@@ -43,7 +58,8 @@ def reproduce(
     """Make a table or figure of the paper: train what is missing, measure, write it down.
 
     Finished runs are shared between tables and used again; an interrupted
-    one goes on when the same command is given again.
+    one goes on when the same command is given again. Released weights can be
+    put into a row instead of training it.
     """
     from mtdeblur.errors import UserError
 
@@ -56,7 +72,18 @@ def reproduce(
             raise
         raise UserError(f"this needs {error.name}: pip install 'mtdeblur[reproduce]'") from error
 
-    request = Request(target, budget, data or (), output, seeds, device, devices, parallel.value)
+    request = Request(
+        target,
+        budget,
+        data or (),
+        output,
+        seeds,
+        device,
+        devices,
+        parallel.value,
+        rows=row or (),
+        weights=weights or (),
+    )
     try:
         for file in start(request):
             typer.echo(file)

@@ -1,6 +1,7 @@
 """What the tables and figures are: data files beside this one, read and checked."""
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -138,6 +139,22 @@ def experiment(name: str) -> Experiment:
     shared = merge(base().training, values.pop("training", {}))
     values["rows"] = [_whole(row, shared) for row in values["rows"]]
     return _checked(Experiment, values)
+
+
+def only(asked: Experiment, rows: Sequence[str]) -> Experiment:
+    """The table or figure with some of its rows, in their order, and the footnotes of these; all if none.
+
+    Raises:
+        UserError: if there is no row of such a name.
+    """
+    there = [row.name for row in asked.rows]
+    for name in rows:
+        if name not in there:
+            raise UserError(f"--row {name}: the rows are {'; '.join(there)}")
+    kept = tuple(row for row in asked.rows if row.name in rows or not rows)
+    used = {note for row in kept for note in row.notes}
+    footnotes = {key: text for key, text in asked.footnotes.items() if key in used}
+    return asked.model_copy(update={"rows": kept, "footnotes": footnotes})
 
 
 def budget(asked: Experiment, name: str) -> Budget:

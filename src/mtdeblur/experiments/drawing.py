@@ -2,24 +2,28 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.data.datasets import Pair, spread
+from mtdeblur.data.datasets import Pair
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.spectrum import spectral_density
-from mtdeblur.experiments.material import Material
+from mtdeblur.experiments.material import Material, TestSet
 from mtdeblur.experiments.measuring import Subject
-from mtdeblur.experiments.tabulating import Report
+from mtdeblur.experiments.results import Report
 from mtdeblur.media.pictures import read_pixels
 
 Pixels = NDArray[Any]
+Part = tuple[slice, slice]
+Dot = tuple[str, str, float, float]
+"""Name, colour, parameters or run time, PSNR."""
 Subjects = Mapping[str, Sequence[Subject]]
-CROP = 160  # height and width of enlarged parts, in pixels
-PAIRS = 3  # rows of Figure 7 from each test set, at most
+CROP = 160  # height and width of enlarged parts in pixels, at most
+PAIRS = 3  # columns of Figure 7 from each test set, at most
 
 
 def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, bytes]:
@@ -39,8 +43,7 @@ def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, by
         raise UserError("figures need matplotlib: pip install 'mtdeblur[reproduce]'") from None
     figure: Any = Figure(layout="constrained", dpi=150)
     _KINDS[report.experiment.kind](figure, report, subjects, material)
-    stamps = dict.fromkeys(report.stamps.values())
-    figure.suptitle(f"{report.experiment.title}\n{'; '.join(stamps)}", fontsize=9)
+    figure.suptitle(f"{report.experiment.title}\n{report.summary}", fontsize=9)
     files: dict[str, bytes] = {}
     for kind in ("png", "pdf"):
         file = io.BytesIO()
@@ -49,19 +52,56 @@ def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, by
     return files
 
 
+def most_blurred(parts: Sequence[TestSet], subject: Subject) -> list[Pair]:
+    """Of each of a few stretches of a test set the pair whose blurred picture has the lowest PSNR.
+
+    Args:
+        parts: of the test set; pairs of one name in several of them count as one.
+        subject: what has been measured on them.
+    """
+    found: dict[str, tuple[float, Pair]] = {}
+    for part in parts:
+        for pair, figures in zip(part.pairs, subject.pair_figures(part), strict=True):
+            one = (figures.iterations[0].psnr, pair)
+            found[pair.name] = min(one, found.get(pair.name, one))
+    pairs = list(found.values())
+    stretch = -(-len(pairs) // PAIRS)
+    return [min(pairs[start : start + stretch])[1] for start in range(0, len(pairs), stretch)]
+
+
+def furthest_part(blurred: Pixels, sharp: Pixels) -> Part:
+    """The square part where a blurred picture differs most from the sharp one, in squares summed.
+
+    Args:
+        blurred: (H, W, 3).
+        sharp: likewise.
+
+    Returns:
+        Its rows and columns.
+    """
+    error: NDArray[np.float64] = np.square(blurred.astype(np.float64) - sharp).sum(axis=2)
+    height, width = blurred.shape[:2]
+    side = min(CROP, height // 2, width // 2)
+    above = np.pad(error, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)  # sums above and left of a corner
+    sums = above[side:, side:] - above[:-side, side:] - above[side:, :-side] + above[:-side, :-side]
+    top, left = (int(place) for place in np.unravel_index(sums.argmax(), sums.shape))
+    return slice(top, top + side), slice(left, left + side)
+
+
 def _draw_progress(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Fig. 4: the blurred picture, every iteration's estimate, the sharp one; below, enlarged middles."""
+    """Fig. 4: the blurred picture, every iteration's estimate, the sharp one; below, a part enlarged."""
     subject = next(iter(subjects.values()))[0]
     pair = _pairs(material)[0]
     sharp = read_pixels(pair.sharp)
     pictures = [*subject.pictures(read_pixels(pair.blur)), sharp]
+    part = furthest_part(pictures[0], sharp)
     names = ["blurred", *(f"iteration {number}" for number in range(1, len(pictures) - 1)), "sharp"]
     figure.set_size_inches(2 * len(pictures), 3.6)
     axes = figure.subplots(2, len(pictures), squeeze=False)
     for column, (name, picture) in enumerate(zip(names, pictures, strict=True)):
         quality = "" if name == "sharp" else f"\n{psnr(picture, sharp):.2f} dB"
         _show(axes[0][column], picture, name + quality)
-        _show(axes[1][column], _middle(picture))
+        _show(axes[1][column], picture[part])
 
 
 def _draw_spectrum(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
@@ -109,21 +149,27 @@ def _draw_iterations(figure: Any, report: Report, subjects: Subjects, material: 
 
 def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
     """Fig. 2: parameters and run time against PSNR; above as measured here, below as printed."""
-    figure.set_size_inches(9, 7)
+    figure.set_size_inches(10, 7)
     (name,) = report.titles
     panels = figure.subplots(2, 2)
-    for result in report.results:
-        row = result.row
+    dots: list[list[Dot]] = [[], [], [], []]
+    for number, result in enumerate(report.results):
+        row, colour = result.row, f"C{number}"
         if result.parameters is not None and result.run_time is not None:
             quality = float(np.mean(result.psnr(name)))
-            _dot(panels[0][0], row.name, result.parameters[0] / 1e6, quality)
-            _dot(panels[0][1], row.name, result.run_time.synchronised, quality)
-        for axes, printed in zip(panels[1], (row.parameters, row.run_time), strict=True):
+            dots[0].append((row.name, colour, result.parameters / 1e6, quality))
+            dots[1].append((row.name, colour, result.run_time.synchronised, quality))
+        for place, printed in ((2, row.parameters), (3, row.run_time)):
             if printed is not None:
-                _dot(axes, row.name, float(printed.split()[0]), row.paper[name][0])
-    for line, whose in zip(panels, (report.stamps[name], "printed in the paper"), strict=True):
+                dots[place].append((row.name, colour, float(printed.split()[0]), row.paper[name][0]))
+    for axes, some in zip(panels.flat, dots, strict=True):
+        _scatter(axes, some)
+    for line, whose in zip(panels, ("measured here", "printed in the paper"), strict=True):
         line[0].set(xlabel="parameters (millions)", ylabel="PSNR (dB)", title=whose)
         line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose)
+    handles, labels = zip(*(axes.get_legend_handles_labels() for axes in panels.flat), strict=True)
+    named = dict(zip(chain(*labels), chain(*handles), strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside right center", fontsize=8)
 
 
 def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
@@ -144,32 +190,42 @@ def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Mater
 
 
 def _draw_comparison(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Fig. 7: a column a picture; the blurred ones on top, then each network's estimates, then the sharp."""
-    pairs = [
-        pair
-        for parts in material.sets.values()
-        for pair in spread([pair for part in parts for pair in part.pairs], PAIRS)
+    """Fig. 7: a column a picture; on top whole, then a part of it: blurred, by each network, sharp."""
+    somebody = next(iter(subjects.values()))[0]
+    chosen = [
+        (report.titles[name], pair)
+        for name, parts in material.sets.items()
+        for pair in most_blurred(parts, somebody)
     ]
-    rows: list[tuple[str, list[Pixels]]] = [("blurred", [read_pixels(pair.blur) for pair in pairs])]
-    for name, (subject, *_) in subjects.items():
-        rows.append((name, [subject.pictures(blurred)[-1] for blurred in rows[0][1]]))
-    rows.append(("sharp", [read_pixels(pair.sharp) for pair in pairs]))
-    figure.set_size_inches(2.5 * len(pairs), 2 * len(rows))
-    for line, (name, pictures) in zip(
-        figure.subplots(len(rows), len(pairs), squeeze=False), rows, strict=True
-    ):
-        for axes, picture in zip(line, pictures, strict=True):
-            _show(axes, _middle(picture))
-        line[0].set_ylabel(name)
+    names = ["whole", "blurred", *subjects, "sharp"]
+    figure.set_size_inches(2.2 * len(chosen), 2.3 * len(names))
+    heights = [0.75] + [1] * (len(names) - 1)
+    grid = figure.subplots(len(names), len(chosen), squeeze=False, height_ratios=heights)
+    for column, (title, pair) in zip(grid.T, chosen, strict=True):
+        blurred, sharp = read_pixels(pair.blur), read_pixels(pair.sharp)
+        estimates = [subject.pictures(blurred)[-1] for subject, *_ in subjects.values()]
+        part = furthest_part(blurred, sharp)
+        _show(column[0], blurred, f"{title}: {pair.name}")
+        _frame(column[0], part)
+        for axes, picture in zip(column[1:], [blurred, *estimates, sharp], strict=True):
+            quality = "" if picture is sharp else f"{psnr(picture, sharp):.2f} dB"
+            _show(axes, picture[part], quality)
+    for axes, name in zip(grid[:, 0], names, strict=True):
+        axes.set_ylabel(name)
+    figure.supxlabel("framed part enlarged; PSNR over the whole picture", fontsize=8)
 
 
 def _pairs(material: Material) -> list[Pair]:
     return [pair for parts in material.sets.values() for part in parts for pair in part.pairs]
 
 
-def _middle(picture: Pixels) -> Pixels:
-    top, left = (max(0, side - CROP) // 2 for side in picture.shape[:2])
-    return picture[top : top + CROP, left : left + CROP]
+def _frame(axes: Any, part: Part) -> None:
+    from matplotlib.patches import Rectangle
+
+    rows, columns = part
+    corner = (columns.start, rows.start)
+    side = rows.stop - rows.start
+    axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor="yellow"))
 
 
 def _show(axes: Any, picture: Pixels, title: str = "") -> None:
@@ -179,10 +235,11 @@ def _show(axes: Any, picture: Pixels, title: str = "") -> None:
     axes.set_title(title, fontsize=7)
 
 
-def _dot(axes: Any, name: str, cost: float, quality: float) -> None:
-    axes.scatter(cost, quality)
-    axes.annotate(name, (cost, quality), textcoords="offset points", xytext=(5, 4), fontsize=8)
+def _scatter(axes: Any, dots: Sequence[Dot]) -> None:
+    for name, colour, cost, quality in dots:
+        axes.scatter(cost, quality, color=colour, label=name)
     axes.margins(0.2)
+    axes.set_xlim(0, 1.1 * max((cost for _, _, cost, _ in dots), default=1.0))
 
 
 _KINDS: dict[str, Callable[[Any, Report, Subjects, Material], None]] = {

@@ -1,12 +1,14 @@
-"""What is measured of a trained run; everything measured is kept beside the run and used again."""
+"""What is measured of a run, or of given weights; everything measured is kept beside it and used again."""
 
 import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from torch import nn
 
 import mtdeblur
 from mtdeblur.evaluation.protocol import Figures, PairFigures, averages, measure
@@ -14,34 +16,35 @@ from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.evaluation.runtime import RunTime, measure_run_time
 from mtdeblur.experiments.catalogue import Timing
 from mtdeblur.experiments.material import TestSet
-from mtdeblur.experiments.runs import Run
 from mtdeblur.inference.deblurrer import Deblurrer
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
 from mtdeblur.media.pictures import read_pixels
-from mtdeblur.networks.contract import members
 from mtdeblur.networks.survey import multiply_accumulates, parameters
+from mtdeblur.networks.unroll import Step
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network
-from mtdeblur.weights.store import load_network
 
 Pixels = NDArray[Any]
+Load = Callable[[], tuple[nn.Module, tuple[Step, ...]]]
 
 
 class Subject:
-    """A trained run with its test-time iterations.
+    """A network with its test-time iterations.
 
     Args:
-        run: finished.
-        iterations: at test time.
+        folder: its own; what is measured is kept there.
+        load: the network and its steps at test time.
+        iterations: how many these steps are, or how many were asked for.
         device: where to measure.
 
     Attributes:
         accounts: device, version and commit with which what was asked for had been measured.
     """
 
-    def __init__(self, run: Run, iterations: int, device: str) -> None:
-        self.run, self.iterations, self.device = run, iterations, device
+    def __init__(self, folder: Path, load: Load, iterations: int, device: str) -> None:
+        self.folder, self.iterations, self.device = folder, iterations, device
+        self._load = load
         self.accounts: set[str] = set()
         self._loaded: Deblurrer | None = None
 
@@ -49,16 +52,17 @@ class Subject:
     def deblurrer(self) -> Deblurrer:
         """In float32, loaded when it is first needed."""
         if self._loaded is None:
-            network = load_network(self.run.weights)
-            steps = self.run.config.approach.steps(self.iterations, len(members(network)))
+            network, steps = self._load()
             self._loaded = Deblurrer(network, iterations=steps, device=self.device, precision="float32")
         return self._loaded
 
     def figures(self, parts: Sequence[TestSet]) -> tuple[Figures, ...]:
         """Means over a test set for each step; the first is the blurred picture's."""
-        return averages([pair for part in parts for pair in self._measure(part)])
+        return averages([pair for part in parts for pair in self.pair_figures(part)])
 
-    def _measure(self, part: TestSet) -> list[PairFigures]:
+    def pair_figures(self, part: TestSet) -> list[PairFigures]:
+        """The figures of each of the pairs."""
+
         def measured() -> list[Any]:
             pairs = (measure(pair, self.deblurrer.progress, read_pixels) for pair in part.pairs)
             return [asdict(figures) for figures in pairs]
@@ -77,7 +81,7 @@ class Subject:
 
     def _kept(self, what: str, measured: Callable[[], list[Any]]) -> list[Any]:
         """What was measured before; else it is measured now and kept, with what it was measured by."""
-        file = self.run.folder / "measured" / f"{what}-{self.iterations}.json"
+        file = self.folder / "measured" / f"{what}-{self.iterations}.json"
         if not file.exists():
             found = measured()
             place = f"{device_name(self.deblurrer.device)}, float32"
@@ -89,8 +93,7 @@ class Subject:
 
     def costs(self) -> list[float]:
         """Thousands of multiply-accumulates a pixel up to each step, at 1280x720."""
-        network = build_network(self.run.config).eval()
-        steps = self.run.config.approach.steps(self.iterations, len(members(network)))
+        network, steps = self._load()
         counts = [multiply_accumulates(network, steps[: done + 1], (720, 1280)) for done in range(len(steps))]
         return [count / (720 * 1280) / 1000 for (count,) in counts]
 

@@ -10,16 +10,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 import mtdeblur
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
+from mtdeblur.networks.contract import members
+from mtdeblur.networks.unroll import Step
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.keeping import LAST_WEIGHTS
 from mtdeblur.training.progress import say
 from mtdeblur.training.reading import fingerprint, write_config
 from mtdeblur.training.run import train
+from mtdeblur.weights.store import load_network
 
 FINISHED = "finished.json"
 
@@ -58,6 +63,15 @@ class Run(NamedTuple):
     def weights(self) -> Path:
         """The weights after the last batch."""
         return self.folder / LAST_WEIGHTS
+
+    def load(self, iterations: int) -> tuple[nn.Module, tuple[Step, ...]]:
+        """The trained network, and its steps at test time.
+
+        Args:
+            iterations: how many, where the approach leaves it open.
+        """
+        network = load_network(self.weights)
+        return network, self.config.approach.steps(iterations, len(members(network)))
 
     def account(self) -> dict[str, Any]:
         """How it was trained: program version, commit and device."""

@@ -2,65 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
-from typing import Any
 
-from mtdeblur.evaluation.protocol import Figures
-from mtdeblur.evaluation.runtime import RunTime
-from mtdeblur.experiments.catalogue import Experiment, Row
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured of a row.
-
-    Attributes:
-        row: which.
-        figures: test set to, for each seed, the figures of each step; the first are the blurred pictures'.
-        convention: of SSIM.
-        parameters: of the networks trained, and at the paper's size; None for a row that is only reported.
-        run_time: None likewise.
-    """
-
-    row: Row
-    figures: Mapping[str, Sequence[Sequence[Figures]]] = field(default_factory=dict[str, Any])
-    convention: str = "gaussian"
-    parameters: tuple[int, int] | None = None
-    run_time: RunTime | None = None
-
-    def psnr(self, name: str, step: int = -1) -> list[float]:
-        """PSNR in dB after a step (the last) on a test set, one a seed; none where it was not measured."""
-        return [figures[step].psnr for figures in self.figures.get(name, ())]
-
-    def ssim(self, name: str, step: int = -1) -> list[float]:
-        """SSIM likewise."""
-        return [figures[step].ssim[self.convention] for figures in self.figures.get(name, ())]
-
-
-@dataclass(frozen=True)
-class Report:
-    """A table with what its figures belong to.
-
-    Attributes:
-        experiment: the table.
-        results: one a row.
-        titles: test set to its title.
-        stamps: test set to the stamp of its cells, such as `smoke, simulated`.
-        stamp: of what no test set decides.
-        provenance: further facts by name.
-        picture: file name of the figure; empty for a table.
-    """
-
-    experiment: Experiment
-    results: tuple[Result, ...]
-    titles: dict[str, str]
-    stamps: dict[str, str]
-    stamp: str
-    provenance: dict[str, str]
-    picture: str = ""
-
+from mtdeblur.experiments.results import Report, Result
 
 Line = dict[str, str]
 
@@ -98,7 +43,7 @@ def _line(report: Report, result: Result) -> Line:
     line = {"": row.name + marks, **row.cells}
     for name, title in report.titles.items():
         if psnr := result.psnr(name):
-            stamp = f" ({report.stamps[name]})"
+            stamp = f" ({report.stamp(result, name)})"
             line[f"{title} PSNR"] = _spread(psnr, 2) + stamp
             line[f"{title} SSIM"] = _spread(result.ssim(name), 3) + stamp
         elif row.reported:
@@ -107,10 +52,12 @@ def _line(report: Report, result: Result) -> Line:
             psnr, ssim = row.paper[name]
             line |= {f"{title} PSNR (paper)": _printed(psnr, 2), f"{title} SSIM (paper)": _printed(ssim, 3)}
     if result.parameters is not None:
-        trained, full = (f"{count:,}" for count in result.parameters)
-        line |= {"Param": f"{trained} ({report.stamp})", "Param at the paper's size": full}
+        line["Param"] = f"{result.parameters:,} ({report.stamp(result)})"
+    if result.full is not None:
+        line["Param at the paper's size"] = f"{result.full:,}"
     if result.run_time is not None:
-        waited, returned = (f"{seconds:.3g} s ({report.stamp})" for seconds in result.run_time)
+        stamp = report.run_time_stamp(result)
+        waited, returned = (f"{seconds:.3g} s ({stamp})" for seconds in result.run_time)
         line |= {"Run time": waited, "Run time unsynchronised": returned}
     return line | {"Param (paper)": row.parameters or "", "Run time (paper)": row.run_time or ""}
 
@@ -119,10 +66,12 @@ def _blurred(report: Report) -> Line:
     """What the test sets' blurred pictures come to as they are."""
     line = {"": "blurred pictures"}
     for name, title in report.titles.items():
+        stamp = report.blurred_stamp(name)
+        words = f" ({stamp})" if stamp else ""
         for result in report.results:
             if psnr := result.psnr(name, 0):  # the same in every row
-                line.setdefault(f"{title} PSNR", f"{psnr[0]:.2f} ({report.stamps[name]})")
-                line.setdefault(f"{title} SSIM", f"{result.ssim(name, 0)[0]:.3f} ({report.stamps[name]})")
+                line.setdefault(f"{title} PSNR", f"{psnr[0]:.2f}{words}")
+                line.setdefault(f"{title} SSIM", f"{result.ssim(name, 0)[0]:.3f}{words}")
     return line
 
 
@@ -178,20 +127,21 @@ def _figures(report: Report, result: Result) -> Iterator[list[str]]:
             final = step == len(measured[0]) - 1
             both = result.psnr(name, step), result.ssim(name, step)
             for metric, values, printed in zip(("PSNR", "SSIM"), both, paper, strict=True):
-                beside = [str(printed) if final else "", report.stamps[name]]
+                stamp = report.stamp(result, name) if step else report.blurred_stamp(name)
+                beside = [str(printed) if final else "", stamp]
                 yield [str(step), f"{title} {metric}", *_statistics(values), *beside]
         if name in row.paper and name not in result.figures:
             for metric, printed in zip(("PSNR", "SSIM"), paper, strict=True):
                 yield [str(last), f"{title} {metric}", "", "", "0", str(printed), "reported"]
+    printed = row.parameters or ""
     if result.parameters is not None:
-        trained, full = (str(count) for count in result.parameters)
-        beside = row.parameters or ""
-        yield ["", "parameters", trained, "", "", beside, report.stamp]
-        yield ["", "parameters at the paper's size", full, "", "", beside, ""]
+        yield ["", "parameters", str(result.parameters), "", "", printed, report.stamp(result)]
+    if result.full is not None:
+        yield ["", "parameters at the paper's size", str(result.full), "", "", printed, ""]
     if result.run_time is not None:
         for name, seconds in zip(("", " unsynchronised"), result.run_time, strict=True):
-            beside = row.run_time or ""
-            yield ["", f"run time{name} in s", f"{seconds:.6g}", "", "", beside, report.stamp]
+            beside = [row.run_time or "", report.run_time_stamp(result)]
+            yield ["", f"run time{name} in s", f"{seconds:.6g}", "", "", *beside]
 
 
 def _statistics(values: Sequence[float]) -> list[str]:
