@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,18 +11,16 @@ from mtdeblur.data.datasets import Pair
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.spectrum import spectral_density
-from mtdeblur.experiments.material import Material, TestSet
+from mtdeblur.experiments.choosing import Part, furthest_part, most_blurred
+from mtdeblur.experiments.material import Material
 from mtdeblur.experiments.measuring import Subject
 from mtdeblur.experiments.results import Report
 from mtdeblur.media.pictures import read_pixels
 
 Pixels = NDArray[Any]
-Part = tuple[slice, slice]
 Dot = tuple[str, str, float, float]
 """Name, colour, parameters or run time, PSNR."""
 Subjects = Mapping[str, Sequence[Subject]]
-CROP = 160  # height and width of enlarged parts in pixels, at most
-PAIRS = 3  # columns of Figure 7 from each test set, at most
 
 
 def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, bytes]:
@@ -50,42 +47,6 @@ def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, by
         figure.savefig(file, format=kind)
         files[f".{kind}"] = file.getvalue()
     return files
-
-
-def most_blurred(parts: Sequence[TestSet], subject: Subject) -> list[Pair]:
-    """Of each of a few stretches of a test set the pair whose blurred picture has the lowest PSNR.
-
-    Args:
-        parts: of the test set; pairs of one name in several of them count as one.
-        subject: what has been measured on them.
-    """
-    found: dict[str, tuple[float, Pair]] = {}
-    for part in parts:
-        for pair, figures in zip(part.pairs, subject.pair_figures(part), strict=True):
-            one = (figures.iterations[0].psnr, pair)
-            found[pair.name] = min(one, found.get(pair.name, one))
-    pairs = list(found.values())
-    stretch = -(-len(pairs) // PAIRS)
-    return [min(pairs[start : start + stretch])[1] for start in range(0, len(pairs), stretch)]
-
-
-def furthest_part(blurred: Pixels, sharp: Pixels) -> Part:
-    """The square part where a blurred picture differs most from the sharp one, in squares summed.
-
-    Args:
-        blurred: (H, W, 3).
-        sharp: likewise.
-
-    Returns:
-        Its rows and columns.
-    """
-    error: NDArray[np.float64] = np.square(blurred.astype(np.float64) - sharp).sum(axis=2)
-    height, width = blurred.shape[:2]
-    side = min(CROP, height // 2, width // 2)
-    above = np.pad(error, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)  # sums above and left of a corner
-    sums = above[side:, side:] - above[:-side, side:] - above[side:, :-side] + above[:-side, :-side]
-    top, left = (int(place) for place in np.unravel_index(sums.argmax(), sums.shape))
-    return slice(top, top + side), slice(left, left + side)
 
 
 def _draw_progress(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
@@ -167,9 +128,8 @@ def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Mat
     for line, whose in zip(panels, ("measured here", "printed in the paper"), strict=True):
         line[0].set(xlabel="parameters (millions)", ylabel="PSNR (dB)", title=whose)
         line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose)
-    handles, labels = zip(*(axes.get_legend_handles_labels() for axes in panels.flat), strict=True)
-    named = dict(zip(chain(*labels), chain(*handles), strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside right center", fontsize=8)
+    handles = panels[1][0].get_legend_handles_labels()  # every row has its parameters printed
+    figure.legend(*handles, loc="outside right center", fontsize=8)
 
 
 def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:

@@ -5,11 +5,11 @@ import pytest
 
 from mtdeblur.data.datasets import Pair
 from mtdeblur.evaluation.protocol import Figures, PairFigures
-from mtdeblur.experiments.drawing import CROP, PAIRS, furthest_part, most_blurred
+from mtdeblur.experiments.choosing import PAIRS, SIDE, furthest_part, most_blurred
 from mtdeblur.experiments.material import TestSet
 
 
-@pytest.mark.parametrize(("height", "width", "side"), [(60, 90, 30), (41, 30, 15), (400, 700, CROP)])
+@pytest.mark.parametrize(("height", "width", "side"), [(60, 90, 30), (41, 30, 15), (400, 700, SIDE)])
 def test_the_part_shown_is_where_blurred_and_sharp_differ_most(height, width, side):
     random = np.random.default_rng(height)
     sharp = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
