@@ -145,6 +145,9 @@ def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Mater
             spread = [float(gain.std(ddof=1)) if len(gain) > 1 else 0.0 for gain in gains]
             label, colour = result.row.name, f"C{number}"
             axes.errorbar(costs, means, spread, color=colour, marker="o", capsize=3, label=label)
+        ends = [float(np.mean(np.subtract(one.psnr(name), one.psnr(name, 0)))) for one in report.results]
+        lowest, highest = min(0.0, *ends), max(0.0, *ends)
+        axes.set_ylim(bottom=lowest - 0.2 * (highest - lowest))  # coarse scales come out far below
         axes.set(xlabel="multiply-accumulates a pixel (thousands)", ylabel="gain in PSNR (dB)", title=title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
 
