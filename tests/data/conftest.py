@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtdeblur.data.runner import Stages
+
 
 def picture(seed, height=40, width=50):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -139,7 +141,35 @@ class Builder:
         return 0
 
 
+class Heard(Stages):
+    """Remembers of each stage how much there is and is done, and was when it began; and every notice."""
+
+    def __init__(self):
+        self.stages, self.begun, self.notices = [], {}, []
+
+    def began(self, what, total, done):
+        self.stages.append([what, total, done])
+        self.begun[what] = total, done
+
+    def advanced(self):
+        self.stages[-1][2] += 1
+
+    def noticed(self, notice):
+        self.notices.append(notice)
+
+
+@pytest.fixture
+def heard():
+    return Heard()
+
+
+@pytest.fixture
+def heard_again():
+    return Heard()
+
+
 def content(folder: Path):
+    """The bytes of every file, by its path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
@@ -150,6 +180,11 @@ def wait_for(condition, seconds=120):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@pytest.fixture(name="content")
+def give_content():
+    return content
 
 
 @pytest.fixture

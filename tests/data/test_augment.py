@@ -11,7 +11,6 @@ from mtdeblur.data import build as building
 from mtdeblur.data.augment import augment
 from mtdeblur.data.manifest import check_dataset, read_manifest
 from mtdeblur.data.recipes import GOPRO, Recipe
-from mtdeblur.data.runner import Stages
 from mtdeblur.data.simulate import simulate
 from mtdeblur.data.simulated import Simulation
 from mtdeblur.errors import UserError
@@ -42,31 +41,10 @@ def footage(tmp_path):
     return root
 
 
-def content(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-
-
-class Heard(Stages):
-    def __init__(self):
-        self.stages, self.notices = [], []
-
-    def began(self, what, total, done):
-        self.stages.append([what, total, done])
-
-    def advanced(self):
-        self.stages[-1][2] += 1
-
-    def noticed(self, notice):
-        self.notices.append(notice)
-
-
 # -- what is built
 
 
-def test_a_data_set_is_built_and_passes_its_check(footage, tmp_path):
-    heard = Heard()
+def test_a_data_set_is_built_and_passes_its_check(footage, tmp_path, heard):
     rows = augment([footage], tmp_path / "set", SMALL, workers=1, progress=heard)
     assert heard.stages == [["clips", 3, 3], ["exposures", 10 + 13 + 11, 34]]
     assert heard.notices == []
@@ -87,17 +65,16 @@ def test_a_data_set_is_built_and_passes_its_check(footage, tmp_path):
 
 
 @pytest.mark.slow
-def test_any_number_of_workers_gives_the_same_bytes(footage, tmp_path):
+def test_any_number_of_workers_gives_the_same_bytes(footage, tmp_path, content):
     for workers in (1, 2):
         augment([footage], tmp_path / f"{workers}", SMALL, crf=GAMMA, workers=workers)
     assert content(tmp_path / "1") == content(tmp_path / "2")
 
 
-def test_no_exposure_spans_a_fault_and_the_reason_is_told(footage, tmp_path):
+def test_no_exposure_spans_a_fault_and_the_reason_is_told(footage, tmp_path, heard):
     clip = footage / "train/GOPR0372_07_00"
     (clip / "000010.png").unlink()
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(clip / "000020.png")
-    heard = Heard()
     rows = augment([clip], tmp_path / "set", Recipe((5,), (), stride=1), workers=1, progress=heard)
     spans = [set(range(row.first_frame, row.last_frame + 1)) for row in rows if row.level == 5]
     assert not any({9, 11} <= span or 20 in span for span in spans)
@@ -108,8 +85,7 @@ def test_no_exposure_spans_a_fault_and_the_reason_is_told(footage, tmp_path):
     assert [fault["number"] for fault in faults][:2] == [11, 20]
 
 
-def test_gopros_pairs_have_each_clips_own_level(footage, tmp_path):
-    heard = Heard()
+def test_gopros_pairs_have_each_clips_own_level(footage, tmp_path, heard):
     rows = augment([footage], tmp_path / "set", GOPRO, workers=1, progress=heard)
     pairs = {(row.clip, row.name): row.input_level for row in rows if row.level != 1}
     assert {level for (clip, _), level in pairs.items() if clip == "GOPR0372_07_00"} == {7}
@@ -139,10 +115,9 @@ def test_the_interpolator_is_used_and_noted(footage, tmp_path):
 # -- limits and refusals
 
 
-def test_a_limit_is_kept_by_leaving_exposures_out_evenly(footage, tmp_path):
+def test_a_limit_is_kept_by_leaving_exposures_out_evenly(footage, tmp_path, heard):
     whole = augment([footage], tmp_path / "whole", SMALL, workers=1)
     limit = sum(row.bytes for row in whole) // 2
-    heard = Heard()
     rows = augment([footage], tmp_path / "set", SMALL, limit=limit, workers=1, progress=heard)
     assert 0.6 * limit < sum(row.bytes for row in rows) <= limit
     inputs = [row.input_level for row in rows if row.level == 1 and row.split == "train"]
@@ -152,7 +127,7 @@ def test_a_limit_is_kept_by_leaving_exposures_out_evenly(footage, tmp_path):
         augment([footage], tmp_path / "none", SMALL, limit=1000, workers=1)
 
 
-def test_a_full_disk_is_noticed_before_anything_is_written(footage, tmp_path, monkeypatch):
+def test_a_full_disk_is_noticed_before_anything_is_written(footage, tmp_path, monkeypatch, content):
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(building.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"needs about 0\.\d GB more, .* 0\.0 GB free; set --limit-size"):
@@ -162,7 +137,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(footage, tmp_path, mo
     augment([footage], tmp_path / "set", Recipe((3,), ()), workers=1)  # other settings may follow
 
 
-def test_folders_with_anything_else_in_them_are_left_alone(footage, tmp_path):
+def test_folders_with_anything_else_in_them_are_left_alone(footage, tmp_path, content, heard):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/1.png").touch()
     with pytest.raises(UserError, match="is not empty"):
@@ -171,7 +146,6 @@ def test_folders_with_anything_else_in_them_are_left_alone(footage, tmp_path):
     before = content(tmp_path / "set")
     with pytest.raises(UserError, match="other settings"):
         augment([footage / "test"], tmp_path / "set", SMALL, crf=GAMMA, workers=1)
-    heard = Heard()
     assert augment([footage / "test"], tmp_path / "set", SMALL, workers=1, progress=heard)
     assert heard.stages == []  # what is finished is not made again
     assert content(tmp_path / "set") == before
@@ -186,7 +160,7 @@ def test_a_test_video_is_refused_in_training_before_anything_is_read(footage, tm
 # -- interrupted
 
 
-def test_what_is_done_is_not_done_again_and_what_is_gone_is(footage, tmp_path, monkeypatch):
+def test_what_is_done_is_not_done_again_and_what_is_gone_is(footage, tmp_path, monkeypatch, content, heard):
     augment([footage], tmp_path / "undisturbed", SMALL, workers=1)
     made = []
     original = room.make_exposure
@@ -204,7 +178,6 @@ def test_what_is_done_is_not_done_again_and_what_is_gone_is(footage, tmp_path, m
         with pytest.raises(UserError, match="other settings"):
             augment([footage], tmp_path / "set", Recipe((3,), ()), workers=1)
     next(iter((tmp_path / "set").rglob("sharp/*.png"))).unlink()
-    heard = Heard()
     augment([footage], tmp_path / "set", SMALL, workers=1, progress=heard)
     assert heard.stages[0] == ["clips", 3, 3]
     assert len(made) == 34 + 2 + 1

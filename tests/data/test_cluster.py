@@ -63,16 +63,6 @@ class Once(Stages):
             self._act()
 
 
-class Heard(Stages):
-    """Remembers what each stage began with."""
-
-    def __init__(self):
-        self.begun = {}
-
-    def began(self, what, total, done):
-        self.begun[what] = total, done
-
-
 def interrupt():
     """Ctrl-C."""
     raise KeyboardInterrupt
@@ -95,10 +85,6 @@ def cluster(monkeypatch, request):
         nodes.shutdown()
 
 
-def content(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def run_there(numbers):
     with open_runner(distributed=True) as run:
         list(run(math.sqrt, [numbers]))
@@ -115,7 +101,7 @@ def film(folder):
 
 
 @pytest.mark.slow
-def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkeypatch):
+def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)  # so that relative paths are tried
     film(tmp_path / "frames")
     seen = tmp_path / "seen"
@@ -143,7 +129,7 @@ def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_two_nodes_simulate_the_same_bytes_as_one_machine(cluster, tmp_path, monkeypatch):
+def test_two_nodes_simulate_the_same_bytes_as_one_machine(cluster, tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for number in range(4):
@@ -167,7 +153,9 @@ NOTICES_SOON = {"health_check_period_ms": 500, "health_check_timeout_ms": 2000}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cluster", [NOTICES_SOON], indirect=True, ids=["two-nodes"])
-def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repeated(cluster, tmp_path):
+def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repeated(
+    cluster, tmp_path, content, heard
+):
     film(tmp_path / "frames")
     build = {"recipe": SMALL, "interpolate": Slow(), "distributed": True}
     augment([tmp_path / "frames"], tmp_path / "undisturbed", **build | {"distributed": False, "workers": 1})
@@ -179,7 +167,6 @@ def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repe
     noted = journal.count(b'\n{"exposure"')
     assert 5 <= noted < 32
     cluster.wait_for_nodes(timeout=60)  # until the cluster has noticed as well
-    heard = Heard()
     augment([tmp_path / "frames"], tmp_path / "set", progress=heard, **build)
     assert heard.begun["exposures"] == (32, noted)  # on the node that is left
     assert content(tmp_path / "set") == content(tmp_path / "undisturbed")

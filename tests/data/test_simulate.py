@@ -16,7 +16,6 @@ from mtdeblur.data import build as building
 from mtdeblur.data import simulated
 from mtdeblur.data.manifest import check_dataset, read_manifest
 from mtdeblur.data.photographs import Photograph, find_photographs
-from mtdeblur.data.runner import Stages
 from mtdeblur.data.simulate import simulate
 from mtdeblur.data.simulated import Simulation, prepare, simulate_pair
 from mtdeblur.data.stored import Dataset
@@ -43,26 +42,6 @@ def pair_of(pixels, name, how):
     return simulate_pair(prepare(pixels, name, how.longest, how.motion), name, how)
 
 
-def content(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
-
-
-class Heard(Stages):
-    def __init__(self):
-        self.stages, self.notices = [], []
-
-    def began(self, what, total, done):
-        self.stages.append([what, total, done])
-
-    def advanced(self):
-        self.stages[-1][2] += 1
-
-    def noticed(self, notice):
-        self.notices.append(notice)
-
-
 @pytest.fixture
 def photographs():
     return [photograph(f"p{number:02d}", number) for number in range(11)]
@@ -71,8 +50,7 @@ def photographs():
 # -- what is built
 
 
-def test_photographs_become_a_data_set_as_augment_makes_it(photographs, tmp_path):
-    heard = Heard()
+def test_photographs_become_a_data_set_as_augment_makes_it(photographs, tmp_path, heard):
     assert simulate(photographs, tmp_path, 2, HOW, (7, 13), workers=1, progress=heard) == {}
     assert heard.stages == [["photographs", 11, 11], ["exposures", 22, 22]]
     rows, facts = read_manifest(tmp_path)
@@ -122,7 +100,7 @@ def test_levels_are_those_of_the_pairs_and_more_blurred_the_higher(photographs, 
     assert outside.max() <= 2 * 255 + 12
 
 
-def test_pairs_are_written_with_an_account_of_how_they_were_made(tmp_path):
+def test_pairs_are_written_with_an_account_of_how_they_were_made(tmp_path, content):
     how = Simulation(seed=5, motion=STILL)
     photographs = [photograph("one"), photograph("two", 1, 40, 92)]
     assert simulate(photographs, tmp_path / "pairs", 2, how, workers=1) == {}
@@ -139,7 +117,7 @@ def test_pairs_are_written_with_an_account_of_how_they_were_made(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("inputs", [(), (7, 13)])
-def test_any_number_of_workers_gives_the_same_bytes(inputs, tmp_path):
+def test_any_number_of_workers_gives_the_same_bytes(inputs, tmp_path, content):
     (tmp_path / "photos").mkdir()
     for number in range(3):
         imsave(tmp_path / f"photos/{number}.png", picture(number, 120, 160), check_contrast=False)
@@ -157,14 +135,16 @@ def test_any_number_of_workers_gives_the_same_bytes(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("inputs", [(), (7, 13)])
-def test_photographs_that_fail_are_reported_and_the_rest_is_as_it_would_be(inputs, tmp_path):
+def test_photographs_that_fail_are_reported_and_the_rest_is_as_it_would_be(
+    inputs, tmp_path, content, heard, heard_again
+):
     (tmp_path / "photos").mkdir()
     for name, seed in (("a", 1), ("c", 2), ("d", 3)):
         imsave(tmp_path / f"photos/{name}.png", picture(seed), check_contrast=False)
     imsave(tmp_path / "photos/e.png", picture(4, 20, 200), check_contrast=False)
     whole = (tmp_path / "photos/c.png").read_bytes()
     (tmp_path / "photos/c.png").write_bytes(whole[: len(whole) // 2])
-    photographs, heard = find_photographs([tmp_path / "photos"]), Heard()
+    photographs = find_photographs([tmp_path / "photos"])
     broken, set_ = tmp_path / "broken", tmp_path / "set"
     faults = simulate(photographs, broken, 2, HOW, inputs, workers=1, progress=heard)
     assert list(faults) == ["c", "e"]
@@ -173,9 +153,8 @@ def test_photographs_that_fail_are_reported_and_the_rest_is_as_it_would_be(input
     assert heard.notices == list(faults.values())
     assert heard.stages == [["photographs", 4, 4], ["exposures", 4, 4]]
 
-    again = Heard()
-    assert simulate(photographs, broken, 2, HOW, inputs, workers=1, progress=again) == faults
-    assert (again.stages, again.notices) == ([], heard.notices)
+    assert simulate(photographs, broken, 2, HOW, inputs, workers=1, progress=heard_again) == faults
+    assert (heard_again.stages, heard_again.notices) == ([], heard.notices)
 
     (tmp_path / "photos/c.png").write_bytes(whole)
     assert list(simulate(photographs, set_, 2, HOW, inputs, workers=1)) == ["e"]
@@ -185,8 +164,7 @@ def test_photographs_that_fail_are_reported_and_the_rest_is_as_it_would_be(input
         assert healed[name] == lacking[name]
 
 
-def test_where_nothing_can_be_exposed_nothing_is_begun(tmp_path):
-    heard = Heard()
+def test_where_nothing_can_be_exposed_nothing_is_begun(tmp_path, content, heard):
     with pytest.raises(UserError, match="none of the photographs"):
         simulate([photograph("tiny", 0, 20, 200)], tmp_path / "set", 1, HOW, workers=1, progress=heard)
     assert len(heard.notices) == 1
@@ -197,7 +175,7 @@ def test_where_nothing_can_be_exposed_nothing_is_begun(tmp_path):
 
 
 @pytest.mark.parametrize("inputs", [(), (7, 13)])
-def test_other_settings_are_refused_and_what_is_finished_stays(inputs, photographs, tmp_path):
+def test_other_settings_are_refused_and_what_is_finished_stays(inputs, photographs, tmp_path, content, heard):
     simulate(photographs[:1], tmp_path / "set", 1, HOW, inputs, workers=1)
     before = content(tmp_path / "set")
     for changed in (
@@ -210,7 +188,6 @@ def test_other_settings_are_refused_and_what_is_finished_stays(inputs, photograp
         settings = {"photographs": photographs[:1], "exposures": 1, "how": HOW, "inputs": inputs} | changed
         with pytest.raises(UserError, match="holds a data set made with other settings"):
             simulate(folder=tmp_path / "set", workers=1, **settings)
-    heard = Heard()
     simulate(photographs[:1], tmp_path / "set", 1, HOW, inputs, workers=1, progress=heard)
     assert heard.stages == []
     assert content(tmp_path / "set") == before
@@ -229,7 +206,7 @@ def test_levels_out_of_range_are_refused(photographs, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_full_disk_is_noticed_before_anything_is_written(photographs, tmp_path, monkeypatch):
+def test_a_full_disk_is_noticed_before_anything_is_written(photographs, tmp_path, monkeypatch, content):
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(building.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(
@@ -243,7 +220,9 @@ def test_a_full_disk_is_noticed_before_anything_is_written(photographs, tmp_path
 
 
 @pytest.mark.parametrize("inputs", [(), (7, 13)])
-def test_what_is_done_is_not_done_again_and_what_is_gone_is(inputs, photographs, tmp_path, monkeypatch):
+def test_what_is_done_is_not_done_again_and_what_is_gone_is(
+    inputs, photographs, tmp_path, monkeypatch, content, heard
+):
     some = photographs[:4]
     simulate(some, tmp_path / "undisturbed", 2, HOW, inputs, workers=1)
     made = []
@@ -263,7 +242,6 @@ def test_what_is_done_is_not_done_again_and_what_is_gone_is(inputs, photographs,
             simulate(some, tmp_path / "set", 3, HOW, inputs, workers=1)
     lost = sorted(Path(tmp_path / "set").rglob("sharp/*.png"))[0]
     before = len(made)
-    heard = Heard()
     journal = tmp_path / "set/.journal"
     noted = journal.read_bytes().count(b'\n{"exposure"')
     if noted:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.options import WorkersOption
+from mtdeblur.cli.options import DistributedOption, WorkersOption
 
 
 class Preset(StrEnum):
@@ -75,14 +75,7 @@ def augment(
         typer.Option(min=0.001, help="Largest size in GB; exposures are left out evenly until it fits."),
     ] = None,
     workers: WorkersOption = None,
-    distributed: Annotated[
-        bool,
-        typer.Option(
-            "--distributed",
-            help="Work on the Ray cluster that RAY_ADDRESS names, or that this machine is in; all nodes must "
-            "see SOURCE and DATASET under these paths.",
-        ),
-    ] = False,
+    distributed: DistributedOption = False,
 ) -> None:
     """Average the frames of a high-speed camera to a temporal data set, or check one.
 

@@ -30,6 +30,14 @@ PrecisionOption = Annotated[
     Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
 ]
 TileOption = Annotated[str, typer.Option(help="Tile size in pixels, off or auto.")]
+DistributedOption = Annotated[
+    bool,
+    typer.Option(
+        "--distributed",
+        help="Work on the Ray cluster that RAY_ADDRESS names, or that this machine is in; all nodes must see "
+        "what is read and written under these paths.",
+    ),
+]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes at work.", show_default="one a processor")
 ]

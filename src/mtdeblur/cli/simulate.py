@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.options import WorkersOption
+from mtdeblur.cli.options import DistributedOption, WorkersOption
 
 
 def simulate(
@@ -51,14 +51,7 @@ def simulate(
     ] = "gamma",
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same pictures.")] = 0,
     workers: WorkersOption = None,
-    distributed: Annotated[
-        bool,
-        typer.Option(
-            "--distributed",
-            help="Work on the Ray cluster that RAY_ADDRESS names, or that this machine is in; all nodes must "
-            "see PHOTO and the output under these paths.",
-        ),
-    ] = False,
+    distributed: DistributedOption = False,
 ) -> None:
     """Make blurred and sharp pairs, or a temporal data set, with a simulated high-speed camera.
 

@@ -201,6 +201,11 @@ def training_config(row: Row, budget: Budget, data: Settings, seed: int) -> Trai
     return parse_config(settings, f"row {row.name}")
 
 
+def paper_config(row: Row) -> TrainingConfig:
+    """The row's training run as the paper has it, on any data."""
+    return training_config(row, base().budgets["paper"], {"pack": "any"}, 0)
+
+
 def at_equal_cost(config: TrainingConfig, first: TrainingConfig) -> TrainingConfig:
     """The same training with as many batches as cost what the first one's cost, see `training.cost`."""
     batches = first.optimiser.batches * batch_cost(first) / batch_cost(config)

@@ -136,16 +136,18 @@ def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Mater
     """Gain in PSNR after each step against the cost up to it, a panel a test set, a curve a row."""
     figure.set_size_inches(5 * len(report.titles) + 2, 4)
     panels = figure.subplots(1, len(report.titles), squeeze=False)[0]
+    costs = {name: subject.costs() for name, (subject, *_) in subjects.items()}
     for axes, (name, title) in zip(panels, report.titles.items(), strict=True):
+        ends: list[float] = []
         for number, result in enumerate(report.results):
-            costs = subjects[result.row.name][0].costs()
+            own = costs[result.row.name]
             blurred = np.array(result.psnr(name, 0))
-            gains = [np.array(result.psnr(name, step)) - blurred for step in range(1, len(costs) + 1)]
+            gains = [np.array(result.psnr(name, step)) - blurred for step in range(1, len(own) + 1)]
             means = [float(gain.mean()) for gain in gains]
             spread = [float(gain.std(ddof=1)) if len(gain) > 1 else 0.0 for gain in gains]
             label, colour = result.row.name, f"C{number}"
-            axes.errorbar(costs, means, spread, color=colour, marker="o", capsize=3, label=label)
-        ends = [float(np.mean(np.subtract(one.psnr(name), one.psnr(name, 0)))) for one in report.results]
+            axes.errorbar(own, means, spread, color=colour, marker="o", capsize=3, label=label)
+            ends.append(means[-1])
         lowest, highest = min(0.0, *ends), max(0.0, *ends)
         axes.set_ylim(bottom=lowest - 0.2 * (highest - lowest))  # coarse scales come out far below
         axes.set(xlabel="multiply-accumulates a pixel (thousands)", ylabel="gain in PSNR (dB)", title=title)

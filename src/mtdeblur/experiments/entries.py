@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mtdeblur.experiments.catalogue import Row, base, training_config
+from mtdeblur.experiments.catalogue import Row, paper_config
 from mtdeblur.experiments.given import Given
 from mtdeblur.experiments.measuring import Subject, count_parameters
 from mtdeblur.experiments.results import Result
@@ -34,8 +34,8 @@ class Entry:
             return Result(self.row, parameters=self.given.parameters, weights=self.given.name)
         if not self.runs:
             return Result(self.row)
-        full = training_config(self.row, base().budgets["paper"], {"pack": "any"}, 0)
-        return Result(self.row, parameters=count_parameters(self.runs[0].config), full=count_parameters(full))
+        trained, full = self.runs[0].config, paper_config(self.row)
+        return Result(self.row, parameters=count_parameters(trained), full=count_parameters(full))
 
 
 def trained(row: Row, configs: list[TrainingConfig], material: str, folder: Path, device: str) -> Entry:

@@ -10,7 +10,7 @@ from torch import nn
 
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.provenance import identify_weights
-from mtdeblur.experiments.catalogue import Experiment, Row, base, training_config
+from mtdeblur.experiments.catalogue import Experiment, Row, paper_config
 from mtdeblur.networks.contract import Contract, members
 from mtdeblur.networks.survey import parameters
 from mtdeblur.networks.unroll import Step, default_steps
@@ -87,5 +87,4 @@ def _usual_steps(row: Row, network: nn.Module) -> tuple[Step, ...]:
     own = default_steps(network)
     if len(own) == 1 or cast("Contract", network.contract).scales:
         return own
-    approach = training_config(row, base().budgets["paper"], {"pack": "any"}, 0).approach
-    return approach.steps(row.iterations, len(members(network)))
+    return paper_config(row).approach.steps(row.iterations, len(members(network)))
