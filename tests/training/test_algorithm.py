@@ -341,7 +341,7 @@ def test_the_stacked_networks_are_trained_in_turn_on_what_the_one_before_gives(
         first, rate = training._turn(number)
         rates.append(rate)
         losses = training.by_hand(batch._replace(number=number))
-        assert len(losses) == 1
+        assert losses.isnan().tolist() == [True] * first + [False]
         after = [list(part.parameters()) for part in training.network.networks]
         changed = [
             any(not torch.equal(a, b) for a, b in zip(*pair, strict=True))
@@ -361,6 +361,45 @@ def test_through_two_iterations_a_gradient_flows(configure: Callable[..., Traini
     assert len(losses) == 4
     with_graph = [tensor.requires_grad for tensor in recorder.given]
     assert with_graph == [False, True, True, True, False, False, False, True, True, True]
+
+
+def test_only_the_last_iteration_has_a_loss(configure: Callable[..., TrainingConfig]) -> None:
+    """One step of the optimiser, of the gradient of the last loss through all iterations."""
+    approach = {"levels": [9], "extra": [1, 3], "iterations": 5, "through": 5, "trained": "last"}
+    config = configure(
+        network={"name": "mtrnn", "options": {"width": 4}},
+        approach=approach,
+        optimiser={"ema": None, "clip": None},
+    )
+    network, batch = build_network(config), made_up_batch(9)
+    estimate, state = batch.blurred, None
+    for _ in range(5):
+        estimate, state = network(batch.blurred, estimate, state)
+    (estimate - batch.ladder[1]).abs().mean().backward()
+    training = ByHand(build_network(config), config, [])
+    losses = training.by_hand(batch)
+    assert len(losses) == 5
+    for ours, plain in zip(training.network.parameters(), network.parameters(), strict=True):
+        assert ours.grad is not None
+        assert plain.grad is not None
+        torch.testing.assert_close(ours.grad, plain.grad)
+
+
+def test_one_iteration_is_drawn_and_the_others_run_without_a_gradient(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    approach = {"levels": [9], "extra": [1, 3], "iterations": 4, "trained": "drawn"}
+    config = configure(network={"name": "mtrnn", "options": {"width": 4}}, approach=approach)
+    drawn: set[int] = set()
+    for number in range(24):
+        recorder = Recorder(build_network(config))
+        losses = ByHand(recorder, config, []).by_hand(made_up_batch(9)._replace(number=number))
+        trained = len(losses) - 1
+        assert losses.isnan().tolist() == [True] * trained + [False]
+        assert not any(tensor.requires_grad for tensor in recorder.given)
+        assert len(recorder.given) == 1 + 3 * trained  # the first call has no state
+        drawn.add(trained)
+    assert drawn == {0, 1, 2, 3}
 
 
 def test_a_goal_at_a_lower_scale_is_the_image_resized(configure: Callable[..., TrainingConfig]) -> None:

@@ -23,18 +23,21 @@ class GatedBlock(nn.Module):
     """Gated depthwise block: spatial then channel mixing, each gated by the product of two halves.
 
     The block of NAFNet (Chen et al., ECCV 2022). Without its channel attention nothing in it is global, and
-    it costs 6 c^2 + 18 c multiply-accumulates a pixel. The attention scales each channel by a number that a
-    1x1 convolution makes of all channels' averages over the whole picture.
+    it costs 6 c^2 + 2 k^2 c multiply-accumulates a pixel, k being the size of the depthwise kernel. The
+    attention scales each channel by a number that a 1x1 convolution makes of all channels' averages over the
+    whole picture.
     """
 
-    def __init__(self, channels: int, attention: bool = False) -> None:
+    def __init__(self, channels: int, attention: bool = False, kernel: int = 3, norm: bool = True) -> None:
         super().__init__()
-        self.norm1 = ChannelLayerNorm(channels)
+        self.norm1 = ChannelLayerNorm(channels) if norm else nn.Identity()
         self.expand1 = nn.Conv2d(channels, 2 * channels, 1)
-        self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.depthwise = nn.Conv2d(
+            2 * channels, 2 * channels, kernel, padding=kernel // 2, groups=2 * channels
+        )
         self.attention = nn.Conv2d(channels, channels, 1) if attention else None
         self.project1 = nn.Conv2d(channels, channels, 1)
-        self.norm2 = ChannelLayerNorm(channels)
+        self.norm2 = ChannelLayerNorm(channels) if norm else nn.Identity()
         self.expand2 = nn.Conv2d(channels, 2 * channels, 1)
         self.project2 = nn.Conv2d(channels, channels, 1)
         self.beta = nn.Parameter(torch.zeros(channels, 1, 1))

@@ -17,11 +17,15 @@ class MTNAFConfig:
     Attributes:
         width: channels at the finest scale; doubled at each of the two coarser ones.
         blocks: gated blocks at encoder 1, encoder 2, bottom, decoder 2, decoder 1.
+        kernels: height and width of the depthwise convolutions at 1/2, 1/4 and 1/8 of the picture, odd.
+        norm: normalise each pixel over its channels before the two halves of a block.
         recurrent: carry the recurrent feature maps (RFM) F1, F2 from iteration to iteration.
     """
 
     width: int = 32
     blocks: tuple[int, int, int, int, int] = (2, 2, 8, 2, 2)
+    kernels: tuple[int, int, int] = (3, 3, 3)
+    norm: bool = True
     recurrent: bool = True
 
 
@@ -36,17 +40,24 @@ class MTNAF(nn.Module):
     def __init__(self, config: MTNAFConfig | None = None) -> None:
         super().__init__()
         self.config = config or MTNAFConfig()
-        c, n = self.config.width, self.config.blocks
+        c, n, k = self.config.width, self.config.blocks, self.config.kernels
+        if any(kernel % 2 == 0 for kernel in k):
+            raise ValueError(f"kernels are odd numbers, not {k}")
+
+        def stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
+            made = (GatedBlock(channels, kernel=kernel, norm=self.config.norm) for _ in range(blocks))
+            return nn.Sequential(*made)
+
         self.head = nn.Conv2d(24, c, 3, padding=1)
-        self.encoder1 = _stack(c, n[0])
+        self.encoder1 = stack(c, n[0], k[0])
         self.down1 = nn.Conv2d(c, 2 * c, 2, stride=2)
-        self.encoder2 = _stack(2 * c, n[1])
+        self.encoder2 = stack(2 * c, n[1], k[1])
         self.down2 = nn.Conv2d(2 * c, 4 * c, 2, stride=2)
-        self.bottom = _stack(4 * c, n[2])
+        self.bottom = stack(4 * c, n[2], k[2])
         self.up2 = nn.Sequential(nn.Conv2d(4 * c, 8 * c, 1), nn.PixelShuffle(2))
-        self.decoder2 = _stack(2 * c, n[3])
+        self.decoder2 = stack(2 * c, n[3], k[1])
         self.up1 = nn.Sequential(nn.Conv2d(2 * c, 4 * c, 1), nn.PixelShuffle(2))
-        self.decoder1 = _stack(c, n[4])
+        self.decoder1 = stack(c, n[4], k[0])
         self.tail = nn.Conv2d(c, 12, 3, padding=1)
         self.fuse1 = nn.Conv2d(4 * c, 2 * c, 1) if self.config.recurrent else None
         self.fuse2 = nn.Conv2d(8 * c, 4 * c, 1) if self.config.recurrent else None
@@ -94,17 +105,14 @@ class MTNAF(nn.Module):
         return blurred + residual, RecurrentMaps(f1, f2) if self.config.recurrent else None
 
 
-def _stack(channels: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(GatedBlock(channels) for _ in range(blocks)))
-
-
 def _halo(config: MTNAFConfig) -> int:
-    """How far one iteration sees: each 3x3 convolution reaches one pixel of its own scale to every side.
+    """How far one iteration sees: a k x k convolution reaches k // 2 pixels of its own scale to every side.
 
     The 2x2 convolutions, the shuffles and the alignment of the scales add less than one pixel of the coarsest
     scale on each side; the sum is rounded up to a multiple of 8. Tests measure it by perturbation.
     """
-    finest = 2 * (config.blocks[0] + config.blocks[4] + 2)  # the head and tail convolutions count as well
-    middle = 4 * (config.blocks[1] + config.blocks[3])
-    coarsest = 8 * config.blocks[2]
+    n, reach = config.blocks, [kernel // 2 for kernel in config.kernels]
+    finest = 2 * ((n[0] + n[4]) * reach[0] + 2)  # the head and tail convolutions count as well
+    middle = 4 * (n[1] + n[3]) * reach[1]
+    coarsest = 8 * n[2] * reach[2]
     return -(-(finest + middle + coarsest + 7) // 8) * 8

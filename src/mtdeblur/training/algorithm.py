@@ -12,7 +12,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from mtdeblur.approaches import Goal, at_level_one
+from mtdeblur.approaches import Goal, at_level_one, one_stage
 from mtdeblur.data.ladders import LadderBatch
 from mtdeblur.data.validation import ValidationSet
 from mtdeblur.evaluation.metrics import psnr
@@ -44,8 +44,9 @@ class IncrementalTemporalTraining(pl.LightningModule):
 
     Every iteration has its own L1 loss, backward pass and optimiser step; the estimate and the state that it
     hands on are detached. So memory does not grow with the number of iterations. (`approach.through` lets
-    several iterations share a backward pass and a step.) The networks of the stacking version are trained one
-    after the other, each for its share of the batches and of the learning rate's schedule.
+    several iterations share a backward pass and a step, `approach.trained` says which of them have a loss.)
+    The networks of the stacking version are trained one after the other, each for its share of the batches
+    and of the learning rate's schedule.
 
     Attributes:
         batches_done: how many batches the network has been trained on.
@@ -93,8 +94,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
         """Carry out the plan of goals of one batch, an optimiser step an iteration.
 
         Returns:
-            `losses`: (iterations,) float, each iteration's L1 loss; of the stacking version, that of the
-            network whose turn it is.
+            `losses`: (iterations,) float, each iteration's L1 loss; nan of those that run without being
+            trained, by the stacking version's other networks or because another was drawn.
         """
         optimiser = cast("LightningOptimizer", self.optimizers())
         settings, approach = self.config.optimiser, self.config.approach
@@ -105,13 +106,18 @@ class IncrementalTemporalTraining(pl.LightningModule):
         draw = np.random.default_rng((self.config.seed, batch.number, 19))
         fewest, most = approach.extra
         plan = approach.plan(batch.level, int(draw.integers(fewest, most + 1)), len(self.members))
+        if batch.number < approach.one_stage_first * settings.batches:
+            plan = one_stage(batch.level)
         plan = at_level_one(plan) if batch.has_pairs else plan
+        alone = approach.name == "stacked" or approach.trained == "drawn"
+        if approach.trained == "drawn":
+            first = int(draw.integers(len(plan)))
         estimate: Tensor = batch.blurred
         state: State = None
-        for goal in plan[:first]:  # the networks before the one whose turn it is
+        for goal in plan[:first]:  # what comes before the one iteration that is trained
             with torch.no_grad():
                 estimate, state = self._carry_out(goal, batch, estimate, state)
-        plan = plan[first : first + 1] if approach.name == "stacked" else plan
+        plan = plan[first : first + 1] if alone else plan
         losses: list[Tensor] = []
         objectives: list[Tensor] = []
         for number, goal in enumerate(plan, 1):
@@ -124,14 +130,15 @@ class IncrementalTemporalTraining(pl.LightningModule):
                 objectives.append(self.adversarial(estimate, sharp, rate))
             if number % approach.through and number < len(plan):
                 continue
-            together = objectives[(number - 1) // approach.through * approach.through :]
+            begun = (number - 1) // approach.through * approach.through
+            together = objectives[-1:] if approach.trained == "last" else objectives[begun:]
             self._learn(optimiser, torch.stack(together).sum())
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
         self.log("learning_rate", rate)
         for iteration, loss in enumerate(losses, first + 1):
             self.log(f"loss/iteration{iteration}", loss)
-        return {"losses": torch.stack(losses)}
+        return {"losses": torch.stack([torch.full_like(losses[0], torch.nan)] * first + losses)}
 
     def _turn(self, batch: int) -> tuple[int, float]:
         """How many networks of the stacking version are trained already (0 otherwise), and the rate."""

@@ -88,6 +88,12 @@ class ApproachConfig(Section):
     """Whether iterations share their weights; without, each has a network of its own (Section 6)."""
     through: Positive = 1
     """How many iterations are back-propagated through together; the paper's are trained one by one."""
+    trained: Literal["each", "last", "drawn"] = "each"
+    """Which iterations have a loss. each: all, as in the paper. last: the last of those back-propagated through
+    together. drawn: one drawn per batch, after those before it have run without a gradient, so that every step
+    of the optimiser sees a fresh batch."""
+    one_stage_first: Share = 0.0
+    """Share of the batches, those at the beginning, that are trained with one iteration that aims at TL1."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -108,6 +114,16 @@ class ApproachConfig(Section):
             raise ValueError("multi_scale has one iteration at each of its scales; leave iterations out")
         if self.name == "stacked" and (self.through > 1 or not self.sharing):
             raise ValueError("stacked trains networks of their own one after the other by itself")
+        if self.trained == "last" and self.through == 1:
+            raise ValueError(
+                "trained: last needs iterations that are back-propagated through together (through)"
+            )
+        if self.trained == "drawn" and (self.through > 1 or self.name == "stacked"):
+            raise ValueError(
+                "trained: drawn is for iterations trained one by one: neither through nor stacked"
+            )
+        if self.one_stage_first and (self.name not in ("multi_temporal", "one_stage") or not self.sharing):
+            raise ValueError("one_stage_first is for one network at full size: multi_temporal or one_stage")
         return self
 
     @property

@@ -2,6 +2,7 @@
 
 from statistics import fmean
 
+from mtdeblur.approaches import one_stage
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.survey import multiply_accumulates
 from mtdeblur.training.config import TrainingConfig
@@ -15,7 +16,7 @@ def batch_cost(config: TrainingConfig) -> float:
     """Multiply-accumulates of training on one batch, on average over what is drawn at random.
 
     Every iteration costs a forward pass at its scale and a backward pass. Of the stacking version one network
-    is trained at a time, and those before it only run.
+    is trained at a time, and those before it only run; likewise where one iteration is drawn.
 
     Args:
         config: of the run; its patch, its batch and its approach count.
@@ -26,13 +27,20 @@ def batch_cost(config: TrainingConfig) -> float:
     model = build_network(config).eval()
     approach, batch, patch = config.approach, config.data.batch, config.data.patch
     costs: list[float] = []
+    first = multiply_accumulates(model, one_stage(1), (patch, patch))[0]
     for level in approach.levels:
         for extra in range(approach.extra[0], approach.extra[1] + 1):
             plan = approach.plan(level, extra, len(members(model)))
             forward = [multiply_accumulates(model, [goal], (patch, patch))[0] for goal in plan]
-            if approach.name == "stacked":
-                turns = [sum(forward[:turn]) + (1 + BACKWARD) * forward[turn] for turn in range(len(plan))]
-                costs.append(fmean(turns))
+            if approach.name == "stacked" or approach.trained == "drawn":
+                costs.append(fmean(_alone(forward)))
             else:
                 costs.append((1 + BACKWARD) * sum(forward))
+    later = 1 - approach.one_stage_first
+    costs = [later * cost + (1 - later) * (1 + BACKWARD) * first for cost in costs]
     return batch * fmean(costs)
+
+
+def _alone(forward: list[float]) -> list[float]:
+    """The cost where only iteration number 0, 1, ... is trained, and those before it run."""
+    return [sum(forward[:turn]) + (1 + BACKWARD) * forward[turn] for turn in range(len(forward))]

@@ -72,8 +72,8 @@ class Progress(pl.Callback):
         training = as_training(pl_module)
         assert isinstance(outputs, Mapping)
         losses: Tensor = outputs["losses"]
-        self.sums[: len(losses)] += losses
-        self.counts[: len(losses)] += 1
+        self.sums[: len(losses)] += losses.nan_to_num()
+        self.counts[: len(losses)] += ~losses.isnan()
         done, since = training.batches_done, time.monotonic() - self.since
         self.bar.update(self.task, completed=done)
         if not trainer.is_global_zero or (since < self.INTERVAL and done < self.total):
