@@ -15,6 +15,7 @@ CASES = {
     "mtrnn, kernel 5": ("mtrnn", {"width": 1, "kernel": 5}),
     "mtnaf": ("mtnaf", {"width": 2}),
     "mtnaf, uneven": ("mtnaf", {"width": 2, "blocks": (1, 0, 2, 3, 1)}),
+    "mtnaf, wide kernels": ("mtnaf", {"width": 2, "blocks": (1, 1, 1, 0, 2), "kernels": (5, 3, 7)}),
     "scale_recurrent": ("scale_recurrent", {"width": 1}),
     "scale_recurrent, LSTM": ("scale_recurrent", {"width": 1, "recurrent": True}),
     "pss_nsc": ("pss_nsc", {"width": 1}),

@@ -21,6 +21,10 @@ SMALL = {
     "dmphn 1-2-4-8-16": ("dmphn", {"width": 4, "levels": 5}),
     "dmphn, Stack(3), converted": ("dmphn", {"width": 4, "stack": 3, "converted": True}),
     "mtnaf": ("mtnaf", {"width": 4, "blocks": (1, 2, 3, 1, 2)}),
+    "mtnaf, wide kernels": (
+        "mtnaf",
+        {"width": 4, "blocks": (1, 1, 2, 1, 1), "kernels": (3, 5, 7), "norm": False},
+    ),
     "mtnaf without RFM": ("mtnaf", {"width": 4, "blocks": (1, 1, 1, 1, 1), "recurrent": False}),
     "mtrnn": ("mtrnn", {"width": 4}),
     "mtrnn without RFM": ("mtrnn", {"width": 4, "recurrent": False}),

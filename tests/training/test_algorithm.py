@@ -402,6 +402,18 @@ def test_one_iteration_is_drawn_and_the_others_run_without_a_gradient(
     assert drawn == {0, 1, 2, 3}
 
 
+def test_a_one_stage_start_turns_multi_temporal(configure: Callable[..., TrainingConfig]) -> None:
+    config = configure(
+        network={"name": "mtrnn", "options": {"width": 4}},
+        approach={"levels": [9], "extra": [1, 1], "one_stage_first": 0.5},
+        optimiser={"batches": 4},
+    )
+    training = ByHand(build_network(config), config, [])
+    batch = made_up_batch(9)
+    lengths = [len(training.by_hand(batch._replace(number=number))) for number in range(4)]
+    assert lengths == [1, 1, 5, 5]
+
+
 def test_a_goal_at_a_lower_scale_is_the_image_resized(configure: Callable[..., TrainingConfig]) -> None:
     """The loss of an untrained network that gives I0 back is the distance of the two images at that scale."""
     network = {"name": "mtrnn", "options": {"width": 4, "recurrent": False}}

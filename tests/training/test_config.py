@@ -28,6 +28,7 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
         ("network: {name: mtnaf, options: {widht: 3}}", "network.options.widht", "Unexpected"),
         ("network: {name: mtnaf, options: {width: wide}}", "network.options.width", "integer"),
         ("network: {name: mtnaf, options: {blocks: [1, 2]}}", "network.options.blocks.2", "required"),
+        ("network: {name: mtnaf, options: {kernels: [3, 3, 4]}}", "network.options", "kernels must be odd"),
         ("network: {options: {kernel: 4}}", "network.options", "kernel odd"),
         (
             "network: {name: unet}",
@@ -61,6 +62,10 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
         ("approach: {name: one_stage, step: 4}", "approach", "step is for multi_temporal"),
         ("approach: {name: one_stage, extra: [0, 1]}", "approach", "extra is for multi_temporal"),
         ("approach: {iterations: 7, extra: [2, 3]}", "approach", "without a fixed number"),
+        ("approach: {trained: last}", "approach", "through"),
+        ("approach: {trained: drawn, through: 2}", "approach", "neither through nor stacked"),
+        ("approach: {name: stacked, trained: drawn}", "approach", "neither through nor stacked"),
+        ("approach: {name: multi_scale, one_stage_first: 0.5}", "approach", "one_stage_first is for"),
         ("approach: {iterations: 8}", "approach", "above the maximum of 7"),
         ("optimiser: {learning_rate: 0}", "optimiser.learning_rate", "greater than 0"),
         ("optimiser: {betas: [0.9, 1.0]}", "optimiser.betas.1", "less than 1"),

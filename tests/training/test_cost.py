@@ -19,6 +19,7 @@ PLAIN = {"name": "mtrnn", "options": {"width": 4, "recurrent": False}}
         ({"name": "stacked"}, (1 + (1 + 1 / 3) + (1 + 2 / 3)) / 3),
         ({"iterations": 5}, 5),
         ({"levels": [7, 9, 11, 13], "extra": [1, 3]}, (5 + 6 + 20 / 3 + 7) / 4),  # of 7 iterations at most
+        ({"iterations": 5, "one_stage_first": 0.75}, 0.75 * 1 + 0.25 * 5),
         ({"iterations": 5, "trained": "drawn"}, 1 + (0 + 1 + 2 + 3 + 4) / 3 / 5),
         ({"name": "multi_scale_temporal", "iterations": 2}, 2 * (1 + 1 / 4 + 1 / 16)),
     ],

@@ -28,6 +28,11 @@ class MTNAFConfig:
     norm: bool = True
     recurrent: bool = True
 
+    def __post_init__(self) -> None:
+        """Refuse kernels without a middle."""
+        if any(kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError(f"kernels must be odd numbers, not {self.kernels}")
+
 
 class MTNAF(nn.Module):
     """One iteration of the efficient cell, about a twelfth of MT-RNN's multiply-accumulates.
@@ -41,8 +46,6 @@ class MTNAF(nn.Module):
         super().__init__()
         self.config = config or MTNAFConfig()
         c, n, k = self.config.width, self.config.blocks, self.config.kernels
-        if any(kernel % 2 == 0 for kernel in k):
-            raise ValueError(f"kernels are odd numbers, not {k}")
 
         def stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
             made = (GatedBlock(channels, kernel=kernel, norm=self.config.norm) for _ in range(blocks))

@@ -89,9 +89,9 @@ class ApproachConfig(Section):
     through: Positive = 1
     """How many iterations are back-propagated through together; the paper's are trained one by one."""
     trained: Literal["each", "last", "drawn"] = "each"
-    """Which iterations have a loss. each: all, as in the paper. last: the last of those back-propagated through
-    together. drawn: one drawn per batch, after those before it have run without a gradient, so that every step
-    of the optimiser sees a fresh batch."""
+    """Which iterations have a loss. each: all, as in the paper. last: the last of those that `through` takes
+    together. drawn: one drawn per batch, after those before it have run without a gradient, so that every
+    step of the optimiser sees a fresh batch."""
     one_stage_first: Share = 0.0
     """Share of the batches, those at the beginning, that are trained with one iteration that aims at TL1."""
 
