@@ -1,5 +1,6 @@
 """What training costs in multiply-accumulates, so that approaches can be compared at equal cost."""
 
+from collections.abc import Sequence
 from statistics import fmean
 
 from mtdeblur.approaches import one_stage
@@ -41,6 +42,6 @@ def batch_cost(config: TrainingConfig) -> float:
     return batch * fmean(costs)
 
 
-def _alone(forward: list[float]) -> list[float]:
+def _alone(forward: Sequence[float]) -> list[float]:
     """The cost where only iteration number 0, 1, ... is trained, and those before it run."""
     return [sum(forward[:turn]) + (1 + BACKWARD) * forward[turn] for turn in range(len(forward))]
