@@ -109,7 +109,6 @@ class IncrementalTemporalTraining(pl.LightningModule):
         if batch.number < approach.one_stage_first * settings.batches:
             plan = one_stage(batch.level)
         plan = at_level_one(plan) if batch.has_pairs else plan
-        alone = approach.name == "stacked" or approach.trained == "drawn"
         if approach.trained == "drawn":
             first = int(draw.integers(len(plan)))
         estimate: Tensor = batch.blurred
@@ -117,7 +116,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         for goal in plan[:first]:  # what comes before the one iteration that is trained
             with torch.no_grad():
                 estimate, state = self._carry_out(goal, batch, estimate, state)
-        plan = plan[first : first + 1] if alone else plan
+        plan = plan[first : first + 1] if approach.alone else plan
         losses: list[Tensor] = []
         objectives: list[Tensor] = []
         for number, goal in enumerate(plan, 1):

@@ -132,6 +132,11 @@ class ApproachConfig(Section):
         return self.name in ("multi_temporal", "multi_scale_temporal")
 
     @property
+    def alone(self) -> bool:
+        """Whether a batch trains one iteration, and those before it only run."""
+        return self.name == "stacked" or self.trained == "drawn"
+
+    @property
     def networks(self) -> int:
         """How many networks the approach itself asks for."""
         if self.name == "stacked":

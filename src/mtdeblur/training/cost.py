@@ -33,7 +33,7 @@ def batch_cost(config: TrainingConfig) -> float:
         for extra in range(approach.extra[0], approach.extra[1] + 1):
             plan = approach.plan(level, extra, len(members(model)))
             forward = [multiply_accumulates(model, [goal], (patch, patch))[0] for goal in plan]
-            if approach.name == "stacked" or approach.trained == "drawn":
+            if approach.alone:
                 costs.append(fmean(_alone(forward)))
             else:
                 costs.append((1 + BACKWARD) * sum(forward))
