@@ -11,7 +11,9 @@ dtype of its parameters, but the estimate keeps the images' own: with bfloat16 p
 only the residual is rounded to bfloat16.
 
 A model with weights of their own for each scale or iteration (stacking version, some multi-scale networks) is
-one module that offers several such networks, its `members`; the steps of a plan name them by number.
+one module that offers several such networks, its `members`; the steps of a plan name them by number. Members
+may hand one another a state: each gives maps of the same kind, and one that cannot begin without them says so
+by a ValueError where the state is None.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,6 +51,9 @@ class Contract:
         precisions: dtypes it runs in without visible loss (torch names, "float32" first).
         global_operation: what takes in the whole picture at once, such as pooling, or None; exact tiling
             refuses a network that has one and gives this as the reason.
+        window: with a global operation, the side in pixels of the windows over which the network does best, a
+            multiple of `multiple`: mostly about the size of the patches that it is trained on. None where the
+            whole picture is as good.
         original: paper and licence of the program that the network is written after, if any; the licence
             covers its released weights too.
     """
@@ -60,6 +65,7 @@ class Contract:
     scales: tuple[int, ...] = ()
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     global_operation: str | None = None
+    window: int | None = None
     original: str | None = None
 
 

@@ -10,6 +10,7 @@ from mtdeblur.networks.convert import ImageToImageConfig, ProgressiveAdapter
 from mtdeblur.networks.deblurgan_v2 import DeblurGANv2, DeblurGANv2Config
 from mtdeblur.networks.deepdeblur import DeepDeblur, DeepDeblurConfig
 from mtdeblur.networks.dmphn import DMPHN, DMPHNConfig
+from mtdeblur.networks.maxim import MAXIM, MAXIMConfig
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
 from mtdeblur.networks.mtrnn import MTRNN, MTRNNConfig
 from mtdeblur.networks.nafnet import NAFNet, NAFNetConfig
@@ -32,12 +33,17 @@ NETWORKS: dict[str, Entry] = {
     "deblurgan_v2": Entry(DeblurGANv2, DeblurGANv2Config),
     "deepdeblur": Entry(DeepDeblur, DeepDeblurConfig),
     "dmphn": Entry(DMPHN, DMPHNConfig),
+    "maxim": Entry(MAXIM, MAXIMConfig),
     "mtnaf": Entry(MTNAF, MTNAFConfig),
     "mtrnn": Entry(MTRNN, MTRNNConfig),
     "nafnet": Entry(NAFNet, NAFNetConfig),
     "pss_nsc": Entry(PSSNSC, PSSNSCConfig),
     "scale_recurrent": Entry(ScaleRecurrent, ScaleRecurrentConfig),
 }
+
+
+_CONVERSION = {"converted": True, "scales": 1, "stages": 1}
+"""What converts a network to multi-temporal, of the options that it has."""
 
 
 def create_network(name: str, **options: Any) -> nn.Module:
@@ -64,8 +70,9 @@ def create_network(name: str, **options: Any) -> nn.Module:
 def conversion(name: str) -> dict[str, Any] | None:
     """The options that convert a network to multi-temporal, as in the starred rows of Table 3.
 
-    An image-to-image network takes in three more channels; one with weights for every scale keeps those of
-    the finest; one that shares them over scales is merely run at full resolution.
+    An image-to-image network takes in three more channels, and so does the first stage of one that has several;
+    one with weights for every scale keeps those of the finest; one that shares them over scales is merely run
+    at full resolution.
 
     Args:
         name: a key of `NETWORKS`.
@@ -73,11 +80,10 @@ def conversion(name: str) -> dict[str, Any] | None:
     Returns:
         The options; None for a network that is multi-temporal as it is.
     """
-    config = NETWORKS[name].config
-    if issubclass(config, ImageToImageConfig):
-        return {"converted": True}
-    if "scales" in config.__dataclass_fields__:
-        return {"scales": 1}
+    known = NETWORKS[name].config.__dataclass_fields__
+    options = {option: value for option, value in _CONVERSION.items() if option in known}
+    if options:
+        return options
     return {} if cast("Contract", create_network(name).contract).scales else None
 
 

@@ -1,0 +1,245 @@
+"""MAXIM (Tu et al., CVPR 2022): three stages, each a U-Net of multi-axis gated MLPs, as progressive members."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.multi_axis import (
+    Convolution,
+    CrossGating,
+    DenseAttention,
+    Doubling,
+    SupervisedAttention,
+    Trunk,
+    change_level,
+)
+
+LEVELS = 3
+"""Full, half and quarter resolution; the bottleneck lies below them, at 1/8."""
+
+
+@dataclass(frozen=True)
+class MAXIMConfig:
+    """MAXIM-3S by default, with 22,207,605 parameters.
+
+    Attributes:
+        width: channels at full resolution; twice and four times as many at 1/2 and at 1/4 and below.
+        tokens: side of the blocks and of the grid at full, 1/2, 1/4 and 1/8 resolution.
+        stages: how many there are, each with weights of its own.
+        converted: to multi-temporal: the first stage alone, which sees the blurred image beside the estimate.
+    """
+
+    width: int = 32
+    tokens: tuple[int, int, int, int] = (16, 16, 8, 8)
+    stages: int = 3
+    converted: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a network of no stage, and a conversion of several."""
+        if self.stages < 1 or (self.converted and self.stages > 1):
+            raise ValueError(f"stages is at least 1, and 1 for the converted network, not {self.stages}")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels at each level."""
+        return tuple(self.width << level for level in range(LEVELS))
+
+    @property
+    def multiple(self) -> int:
+        """What heights and widths are multiples of: blocks and grids fit at every level."""
+        return math.lcm(8, *(side << level for level, side in enumerate(self.tokens)))
+
+
+class StageMaps(NamedTuple):
+    """What a stage hands to the next: its encoder's and decoder's maps, (B, width 2^i, H / 2^i, W / 2^i)."""
+
+    encoder0: Tensor
+    encoder1: Tensor
+    encoder2: Tensor
+    decoder0: Tensor
+    decoder1: Tensor
+    decoder2: Tensor
+
+
+class MAXIM(nn.Module):
+    """The stages, in order, are its `members`; as a network of its own it is the first.
+
+    Every stage gives a full-size estimate, so that a picture may leave after any of them.
+    """
+
+    def __init__(self, config: MAXIMConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or MAXIMConfig()
+        self.stages = nn.ModuleList(Stage(self.config, number) for number in range(self.config.stages))
+
+    @property
+    def members(self) -> Sequence[ProgressiveNetwork]:
+        """The stages in order."""
+        return cast("list[ProgressiveNetwork]", list(self.stages))
+
+    @property
+    def contract(self) -> Contract:
+        """Facts of the stages, alike for all."""
+        return self.members[0].contract
+
+    def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """One iteration by the first stage, see `Stage`."""
+        return self.stages[0](blurred, estimate, state)
+
+
+class Stage(nn.Module):
+    """One stage: a U-Net that adds a residual to the blurred image.
+
+    The supervised attention (SAM) of a stage has its weights in the next one, since nobody else uses its features.
+
+    Args:
+        config: of the network.
+        number: of the stage, from 0.
+    """
+
+    def __init__(self, config: MAXIMConfig, number: int) -> None:
+        super().__init__()
+        self.config, self.number = config, number
+        widths, sides = config.widths, config.tokens
+        sizes = list(zip(widths, sides, strict=False))  # of each level
+        before = (widths[0], *widths[:-1])  # channels that come down to each level
+        below = (*widths[1:], widths[-1])  # channels that come up to each level
+        images = 6 if config.converted else 3
+        self.input = nn.ModuleList(Convolution(images, c, 3, padding=1) for c in widths)
+        if number:
+            self.supervise = nn.ModuleList(
+                SupervisedAttention(c, picture=i > 0) for i, c in enumerate(widths)
+            )
+            self.fuse = nn.ModuleList(CrossGating(c, c, c, side) for c, side in sizes)
+            self.cross = nn.ModuleList(CrossGating(c, c, c, side) for c, side in sizes)
+        self.encoder = nn.ModuleList(
+            Trunk(b + c, c, side) for b, (c, side) in zip(before, sizes, strict=True)
+        )
+        self.down = nn.ModuleList(Convolution(c, c, 4, stride=2, padding=1) for c in widths)
+        deepest = widths[-1]
+        self.bottleneck = nn.ModuleList(Trunk(deepest, deepest, sides[-1], DenseAttention) for _ in range(2))
+        self.bridge = nn.ModuleList(_dense(widths, c) for c in widths)
+        self.bridge_gate = nn.ModuleList(
+            CrossGating(LEVELS * c, b, c, side, doubles=True)
+            for b, (c, side) in zip(below, sizes, strict=True)
+        )
+        self.skip = nn.ModuleList(_dense(widths, c) for c in widths)
+        self.up = nn.ModuleList(Doubling(b, c) for b, c in zip(below, widths, strict=True))
+        self.decoder = nn.ModuleList(Trunk((1 + LEVELS) * c, c, side) for c, side in sizes)
+        self.output = Convolution(widths[0], 3, 3, padding=1)
+
+    @property
+    def contract(self) -> Contract:
+        """Facts of this stage."""
+        several = self.config.stages > 1
+        return Contract(
+            multiple=self.config.multiple,
+            halo=0,
+            state_scales=(1, 2, 4) * 2 if several else (),
+            iterations=Contract.iterations if self.config.converted else 1,
+            scales=(1,) * self.config.stages if several else (),
+            global_operation="grid mixing and channel attention, which take in the whole picture",
+            window=8 * self.config.multiple,
+            original="Tu et al., CVPR 2022; Apache-2.0",
+        )
+
+    def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """One iteration.
+
+        Args:
+            blurred: I0, (B, 3, H, W) in [0, 1], float.
+            estimate: the estimate so far, same shape. The first stage deblurs it, converted beside I0; the later
+                stages, which deblur I0, weight the state by it.
+            state: what the stage before gave back; not looked at by the first.
+
+        Returns:
+            The new estimate (B, 3, H, W), not clamped, and the `StageMaps` of the picture padded to the multiple;
+            None where there is one stage.
+
+        Raises:
+            ValueError: if the shapes do not fit, or a later stage has no state.
+        """
+        check_inputs(blurred, estimate)
+        height, width = blurred.shape[-2:]
+        first = estimate if self.number == 0 else blurred
+        seen = torch.cat([blurred, estimate], dim=1) if self.config.converted else first  # (B, 3 or 6, H, W)
+        images = pyramid(pad_to_multiple(seen, self.config.multiple))
+        maps = [part.permute(0, 2, 3, 1) for part in state or ()]
+        inputs = [
+            convolve(x.to(self.output.weight.dtype)) for convolve, x in zip(self.input, images, strict=True)
+        ]
+        if self.number:
+            padded = pad_to_multiple(estimate, self.config.multiple).permute(0, 2, 3, 1)
+            inputs = self._take_over(inputs, [padded, *images[1:]], maps)
+        encoded, x = self._encode(inputs, maps)
+        decoded = self._decode(x, encoded)
+        residual = self.output(decoded[0]).permute(0, 3, 1, 2)[..., :height, :width]
+        kept = (part.permute(0, 3, 1, 2) for part in (*encoded, *decoded))
+        return seen[:, :3] + residual, StageMaps(*kept) if self.config.stages > 1 else None
+
+    def _take_over(
+        self, inputs: Iterable[Tensor], pictures: Iterable[Tensor], maps: list[Tensor]
+    ) -> list[Tensor]:
+        """Fuse the features of the stage before into the inputs of each level."""
+        if not maps:
+            raise ValueError(f"stage {self.number + 1} needs the state that stage {self.number} gives")
+        features = (
+            supervise(x, picture)
+            for supervise, x, picture in zip(self.supervise, maps[LEVELS:], pictures, strict=True)
+        )
+        return [fuse(x, y)[0] for fuse, x, y in zip(self.fuse, inputs, features, strict=True)]
+
+    def _encode(self, inputs: Sequence[Tensor], maps: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The maps of each level, and of the bottleneck (B, H/8, W/8, 4 width)."""
+        x, encoded = inputs[0], list[Tensor]()
+        for i in range(LEVELS):
+            x = self.encoder[i](torch.cat([x, inputs[i]], dim=-1))
+            if self.number:
+                x, _ = self.cross[i](x, maps[i] + maps[LEVELS + i])
+            encoded.append(x)
+            x = self.down[i](x)
+        for trunk in self.bottleneck:
+            x = trunk(x)
+        return encoded, x
+
+    def _decode(self, x: Tensor, encoded: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of each level, finest first."""
+        skips, decoded, gate = list(encoded), list(encoded), x
+        for i in reversed(range(LEVELS)):
+            joined = _gather(self.bridge[i], encoded, i, range(LEVELS))  # (B, .., .., 3 C)
+            skips[i], gate = self.bridge_gate[i](joined, gate)
+        for i in reversed(range(LEVELS)):
+            joined = _gather(self.skip[i], skips, i, reversed(range(LEVELS)))
+            x = self.decoder[i](torch.cat([self.up[i](x), joined], dim=-1))  # (B, .., .., 4 C -> C)
+            decoded[i] = x
+        return decoded
+
+
+def pyramid(image: Tensor) -> list[Tensor]:
+    """(B, C, H, W) as (B, H, W, C) at full, 1/2 and 1/4 size: of each square the pixel behind its middle."""
+    x = image.permute(0, 2, 3, 1)
+    return [x, x[:, 1::2, 1::2], x[:, 2::4, 2::4]]
+
+
+def _dense(sources: Iterable[int], channels: int) -> nn.ModuleList:
+    return nn.ModuleList(nn.Linear(source, channels) for source in sources)
+
+
+def _gather(dense: nn.Module, maps: Sequence[Tensor], level: int, order: Iterable[int]) -> Tensor:
+    """The maps of all levels at one of them, beside one another, each through a dense layer of its own.
+
+    A dense layer and a resize commute, so the layer works on the smaller of the two.
+    """
+    layers = cast("nn.ModuleList", dense)
+    gathered = [
+        change_level(layers[j](maps[j]), j, level)
+        if j > level
+        else layers[j](change_level(maps[j], j, level))
+        for j in order
+    ]
+    return torch.cat(gathered, dim=-1)
