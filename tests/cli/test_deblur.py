@@ -22,7 +22,8 @@ def test_files_and_folders(mtdeblur, tmp_path: Path) -> None:
     result = mtdeblur("deblur", "a.png", "in", "-o", "out", "--iterations", "3")
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
-    lines = result.stderr.splitlines()
+    chosen, *lines = result.stderr.splitlines()
+    assert chosen == "fake: 2 sizes"
     assert [line.rpartition(" (")[0] for line in lines] == [
         "a.png -> out/a.png",
         "in/sub/b.webp -> out/sub/b.webp",
@@ -34,7 +35,7 @@ def test_files_and_folders(mtdeblur, tmp_path: Path) -> None:
 def test_options_reach_the_deblurrer(mtdeblur, tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     default = mtdeblur("deblur", "a.png", "-o", "1.png", "--weights", "echo")
-    assert default.stdout == "None auto auto 'auto'\n"
+    assert default.stdout == "None None auto auto 'auto'\n"
     given = [
         "--weights",
         "echo",
@@ -47,10 +48,12 @@ def test_options_reach_the_deblurrer(mtdeblur, tmp_path: Path) -> None:
         "--tile",
         "256",
     ]
-    assert mtdeblur("deblur", "a.png", "-o", "2.png", *given).stdout == "4 cpu bfloat16 256\n"
+    assert mtdeblur("deblur", "a.png", "-o", "2.png", *given).stdout == "None 4 cpu bfloat16 256\n"
     assert mtdeblur("deblur", "a.png", "-o", "3.png", "--weights", "echo", "--tile", "off").stdout.endswith(
         "'off'\n"
     )
+    best = mtdeblur("deblur", "a.png", "-o", "4.png", "--weights", "echo", "--quality", "best")
+    assert best.stdout.startswith("best ")
 
 
 def test_extra_files_and_overwriting(mtdeblur, tmp_path: Path) -> None:
@@ -77,7 +80,7 @@ def test_bad_files_get_a_line_each_and_the_rest_goes_on(mtdeblur, tmp_path: Path
     (tmp_path / "in/text  [bold].jpg").write_text("hello")
     result = mtdeblur("deblur", "in", "good.jpg", "-o", "out")
     assert result.returncode == 1
-    lines = result.stderr.splitlines()
+    _, *lines = result.stderr.splitlines()
     assert len(lines) == 4
     for line, name in zip(lines, ["in/cut.png", "in/empty.tif", "in/text  [bold].jpg"], strict=False):
         assert line.startswith(f"mtdeblur: cannot read {name}: ")
@@ -115,7 +118,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, cli_command) -> None
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    lines = errors.splitlines()
+    _, *lines = errors.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("mtdeblur: interrupted")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]

@@ -23,7 +23,7 @@ from mtdeblur.experiments.reproducing import Request, reproduce
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import Step
-from mtdeblur.weights.catalogue import catalogue
+from mtdeblur.weights.catalogue import offered
 from mtdeblur.weights.layouts.mtrnn import to_authors
 from mtdeblur.weights.store import save_network
 
@@ -193,7 +193,7 @@ def test_iterations_are_the_weights_own_where_they_have_some(row, network, optio
 def test_a_name_of_the_catalogue_and_another_programs_file_are_taken(tmp_path):
     network = create_network("mtrnn", width=2)
     torch.save(to_authors(network.state_dict()), tmp_path / "model_best.pt")
-    default = next(name for name, entry in catalogue().items() if entry.default)
+    default, _ = offered("fast")
     given = [f"Ours={tmp_path / 'model_best.pt'}", f"Tao={default}"]
     taken = take_weights(experiment("table4"), given, tmp_path)
     assert (taken["Ours"].name, taken["Tao"].name) == ("model_best.pt", default)

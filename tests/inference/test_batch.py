@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mtdeblur.errors import UserError
-from mtdeblur.inference.batch import Job, Observer, deblur_files, plan
+from mtdeblur.inference.batch import Job, Observer, deblur_files, plan, sizes
 from mtdeblur.inference.comparison import side_by_side
 from mtdeblur.media.pictures import Picture, read_picture
 
@@ -19,8 +19,9 @@ class Darken:
 
     iterations = 3
 
-    def progress(self, image: np.ndarray, /) -> Iterator[np.ndarray]:
+    def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
         for iteration in range(1, 4):
+            report(iteration / 3)
             yield image - np.array(10 * iteration, image.dtype)
 
 
@@ -31,8 +32,8 @@ class Log(Observer):
     def started(self, job: Job) -> None:
         self.events.append(f"started {job.source.name}")
 
-    def iterated(self, job: Job, iteration: int) -> None:
-        self.events.append(f"iteration {iteration}")
+    def advanced(self, job: Job, share: float) -> None:
+        self.events.append(f"{share:.0%}")
 
     def noticed(self, job: Job, notice: str) -> None:
         self.events.append(f"notice {notice}")
@@ -85,7 +86,7 @@ def test_every_iteration_and_a_comparison(tmp_path: Path) -> None:
     }
     levels = [read_picture(tmp_path / f"out/a-iteration{i}.png").pixels.max() for i in (1, 2, 3)]
     assert levels == [90, 80, 70]
-    assert log.events == ["started a.png", "iteration 1", "iteration 2", "iteration 3", "finished a.png"]
+    assert log.events == ["started a.png", "33%", "67%", "100%", "finished a.png"]
 
 
 def test_bad_files_do_not_stop_the_rest(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_bad_files_do_not_stop_the_rest(tmp_path: Path) -> None:
 
 def test_running_out_of_memory_fails_one_job(tmp_path: Path) -> None:
     class Hungry(Darken):
-        def progress(self, image: np.ndarray, /) -> Iterator[np.ndarray]:
+        def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
             if image[0, 0, 0] == 1:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate much")
             if image[0, 0, 0] == 2:
@@ -121,7 +122,7 @@ def test_running_out_of_memory_fails_one_job(tmp_path: Path) -> None:
 
 def test_an_interruption_leaves_finished_files_only(tmp_path: Path) -> None:
     class Interrupted(Darken):
-        def progress(self, image: np.ndarray, /) -> Iterator[np.ndarray]:
+        def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
             yield image
             if image[0, 0, 0] == 2:
                 raise KeyboardInterrupt
@@ -253,3 +254,10 @@ def test_comparison_keeps_depth_grey_and_alpha() -> None:
     assert (both.alpha[:, 7:9] == 65535).all()
     with pytest.raises(ValueError, match="cannot compare"):
         side_by_side(picture, Picture(np.zeros((5, 8, 3), np.uint16)))
+
+
+def test_sizes_are_read_from_the_files_that_can_be_read(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_text("hello")
+    jobs = plan([tmp_path / name for name in ("a.png", "b.jpg", "missing.png")], tmp_path / "out")
+    assert sizes(jobs) == [(8, 12)]

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,10 +13,11 @@ from mtdeblur.inference import deblurrer as module
 from mtdeblur.inference import engines
 from mtdeblur.inference.deblurrer import Deblurrer, load
 from mtdeblur.inference.engines import choose_precision, fast_bfloat16
+from mtdeblur.inference.windows import unroll_windows
 from mtdeblur.networks.contract import Contract, Several
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
 from mtdeblur.networks.unroll import Step, unroll
-from mtdeblur.weights.catalogue import find_weights
+from mtdeblur.weights.catalogue import find_weights, offered
 from mtdeblur.weights.store import save_network
 
 PLAIN = {"device": "cpu", "precision": "float32"}
@@ -158,16 +160,69 @@ class Attention(MTNAF):
 
     @property
     def contract(self) -> Contract:
-        return replace(super().contract, global_operation="channel attention")
+        return replace(super().contract, global_operation="channel attention", window=self.window)
+
+    window: int | None = None
 
 
-def test_a_network_with_a_global_operation_is_never_tiled(monkeypatch):
-    config = MTNAFConfig(width=4, blocks=(0, 0, 0, 0, 0))
-    monkeypatch.setattr(module, "AUTO_TILE_ABOVE", 1)
+def test_a_network_with_a_global_operation_runs_over_the_windows_it_likes(monkeypatch):
+    asked = []
+
+    def watched(networks, blurred, steps, side, report):
+        asked.append(side)
+        return unroll_windows(networks, blurred, steps, side, report)
+
+    monkeypatch.setattr(module, "unroll_windows", watched)
+    network, image = Attention(MTNAFConfig(width=4, blocks=(0, 0, 0, 0, 0))), picture(np.uint8, 50, 34)
+
+    def run(tile):
+        return Deblurrer(network, iterations=1, tile=tile, **PLAIN)(image)
+
+    monkeypatch.setattr(Attention, "window", 24)
+    for tile, expected in (("auto", [24]), (16, [16]), (17, [24]), ("off", []), (64, [])):
+        assert np.array_equal(run(tile), image)  # it adds nothing
+        assert asked == expected
+        asked.clear()
+    monkeypatch.setattr(Attention, "window", None)
+    assert np.array_equal(run("auto"), image)
+    assert asked == []
+    monkeypatch.setattr(module, "AUTO_TILE_ABOVE", 50 * 34 - 1)
+    monkeypatch.setattr(module, "AUTO_TILE", 32)
+    assert np.array_equal(run("auto"), image)
+    assert asked == [32]
+
+
+def test_the_share_of_the_work_that_is_done_is_reported():
     image = picture(np.uint8)
-    assert np.array_equal(Deblurrer(Attention(config), iterations=1, tile="auto", **PLAIN)(image), image)
-    with pytest.raises(UserError, match="channel attention"):
-        Deblurrer(Attention(config), tile=64, **PLAIN)
+    whole = Deblurrer(small_network(), iterations=4, **PLAIN)
+    windows = Deblurrer(Attention(MTNAFConfig(width=4)), iterations=2, tile=16, **PLAIN)
+    for deblurrer in (whole, windows):
+        shares: list[float] = []
+        list(deblurrer.progress(image, shares.append))
+        assert len(shares) >= deblurrer.iterations
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+
+
+def test_what_will_run_is_described_in_one_line():
+    whole = Deblurrer(small_network(), iterations=1, name="small", **PLAIN)
+    assert whole.describe([]) == "small: 1 step, float32 on cpu"
+    line = r"small: 1 step, float32 on cpu, about [\d.]+ s for 0\.2 megapixels"
+    assert re.fullmatch(line, whole.describe([(300, 300)] * 2))
+    windows = Deblurrer(Attention(MTNAFConfig(width=4)), iterations=2, tile=64, **PLAIN)
+    assert "2 steps" in windows.describe([(100, 50)])
+    assert "windows of 64 pixels" in windows.describe([(100, 50)])
+    assert "windows" not in windows.describe([(60, 50)])
+
+
+def test_a_quality_stands_for_weights_and_steps():
+    fast, good, best = (load(quality=quality, device="cpu") for quality in ("fast", "good", "best"))
+    assert (fast.name, fast.iterations) == offered("fast")
+    assert (good.name, good.iterations) == offered("good")
+    assert (best.name, best.iterations) == offered("best")
+    assert load(quality="best", iterations=1, device="cpu").iterations == 1
+    with pytest.raises(UserError, match="exclude"):
+        load("mtnaf-small", quality="fast")
 
 
 def test_bfloat16_differs_little_and_is_chosen_only_where_it_is_fast_and_safe(monkeypatch):

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from mtdeblur.errors import UserError
 from mtdeblur.networks.registry import create_network
 from mtdeblur.weights import catalogue as module
-from mtdeblur.weights.catalogue import FILES, catalogue, find_weights
-from mtdeblur.weights.store import load_network, read_header, save_network
+from mtdeblur.weights.catalogue import FILES, QUALITIES, catalogue, find_weights, offered
+from mtdeblur.weights.store import load_model, load_network, read_header, save_network
 
 ENTRY = {"sha256": "0" * 64, "network": "mtnaf", "licence": "MIT", "training_data": ["photographs"]}
+OFFERS = {"offers": {"fast": 1, "good": 2, "best": 3}}
 HUB = {"repo": "somebody/weights", "file": "x.safetensors", "revision": "0123abc"}
 
 
@@ -36,7 +37,6 @@ def written(tmp_path, monkeypatch):
 def test_every_shipped_file_is_the_one_described_and_has_a_card(name):
     path = find_weights(name)
     assert path.parent == FILES
-    assert path.stat().st_size < 8 * 2**20
     assert read_header(path).network == catalogue()[name].network
     network = load_network(path)
     blurred = torch.rand(1, 3, 40, 24)
@@ -45,9 +45,17 @@ def test_every_shipped_file_is_the_one_described_and_has_a_card(name):
     assert f"# {name}" in (FILES / f"{name}.md").read_text(encoding="utf-8")
 
 
-def test_no_name_means_the_default():
-    default = next(name for name, entry in catalogue().items() if entry.default)
-    assert find_weights() == find_weights(default)
+def test_the_weights_that_ship_are_not_too_large_together():
+    assert sum(path.stat().st_size for path in FILES.iterdir()) < 50e6
+
+
+def test_no_name_means_what_a_good_quality_takes():
+    name, steps = offered("good")
+    assert find_weights() == find_weights(name)
+    for quality in QUALITIES:
+        name, steps = offered(quality)
+        assert load_model(find_weights(name), steps).steps
+    assert offered("best")[1] > offered("good")[1]
 
 
 def test_a_path_is_taken_as_it_is_and_a_name_wins_over_a_file_of_that_name(tmp_path, monkeypatch):
@@ -66,7 +74,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
 
 
 def test_a_changed_file_is_refused(written, tmp_path):
-    written({"a": ENTRY | {"file": "a.safetensors", "default": True}})
+    written({"a": ENTRY | OFFERS | {"file": "a.safetensors"}})
     (tmp_path / "files" / "a.safetensors").write_bytes(b"changed")
     with pytest.raises(
         UserError, match=r"is not the weights file 'a'.*" + hashlib.sha256(b"changed").hexdigest()
@@ -87,7 +95,7 @@ def test_a_hub_entry_is_downloaded_at_its_revision_and_checked(written, tmp_path
         return str(good)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
-    written({"a": ENTRY | {"hub": HUB, "sha256": hashlib.sha256(b"weights").hexdigest(), "default": True}})
+    written({"a": ENTRY | {"hub": HUB, "sha256": hashlib.sha256(b"weights").hexdigest()} | OFFERS})
     assert find_weights("a") == good
     assert asked == [("somebody/weights", "x.safetensors", "0123abc")]
     good.write_bytes(b"tampered")
@@ -99,7 +107,7 @@ def test_a_failed_download_and_a_missing_package_are_one_line_each(written, monk
     def download(*args, **kwargs):
         raise OSError("no route\nto host")
 
-    written({"a": ENTRY | {"hub": HUB, "default": True}})
+    written({"a": ENTRY | {"hub": HUB} | OFFERS})
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=download))
     with pytest.raises(UserError, match="'a' from somebody/weights: no route to host"):
         find_weights("a")
@@ -111,12 +119,12 @@ def test_a_failed_download_and_a_missing_package_are_one_line_each(written, monk
 @pytest.mark.parametrize(
     "entries",
     [
-        {"a": ENTRY | {"default": True}},
-        {"a": ENTRY | {"file": "a", "hub": HUB, "default": True}},
-        {"a": ENTRY | {"file": "a", "default": True, "colour": "red"}},
-        {"a": ENTRY | {"file": "a", "default": True, "sha256": "12"}},
+        {"a": ENTRY | {**OFFERS}},
+        {"a": ENTRY | {"file": "a", "hub": HUB} | OFFERS},
+        {"a": ENTRY | {"file": "a", **OFFERS, "colour": "red"}},
+        {"a": ENTRY | {"file": "a", **OFFERS, "sha256": "12"}},
         {"a": ENTRY | {"file": "a"}},
-        {"a": ENTRY | {"file": "a", "default": True}, "b": ENTRY | {"file": "b", "default": True}},
+        {"a": ENTRY | {"file": "a"} | OFFERS, "b": ENTRY | {"file": "b"} | OFFERS},
     ],
     ids=["nowhere", "two places", "unknown key", "short sha256", "no default", "two defaults"],
 )

@@ -4,6 +4,7 @@ import stat
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -11,7 +12,14 @@ from mtdeblur.errors import UserError
 from mtdeblur.networks.contract import Several
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import Step
-from mtdeblur.weights.store import advised_steps, load_network, read_header, save_network
+from mtdeblur.weights.store import (
+    advised_steps,
+    choose_steps,
+    load_model,
+    load_network,
+    read_header,
+    save_network,
+)
 
 OPTIONS = {"width": 8, "blocks": (1, 0, 1, 2, 0)}
 
@@ -170,3 +178,59 @@ def test_a_file_that_cannot_be_loaded_gets_one_line_that_names_it(what, network,
         load_network(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_members_that_steps_name_are_read(tmp_path):
+    path = tmp_path / "three.safetensors"
+    three = Several([create_network("mtnaf", **OPTIONS) for _ in range(3)])
+    save_network(path, three, iterations=[Step(1, number) for number in range(3)], dtype=torch.float32)
+    loaded, steps = load_model(path, 2)
+    assert steps == (Step(1, 0), Step(1, 1))
+    for number, (read, written) in enumerate(zip(loaded.networks, three.networks, strict=True)):
+        for parameter, expected in zip(read.parameters(), written.parameters(), strict=True):
+            assert parameter.is_meta == (number == 2)
+            assert parameter.is_meta or torch.equal(parameter, expected)
+    assert not any(parameter.is_meta for parameter in load_network(path).parameters())
+
+
+def test_what_a_file_lacks_or_has_too_much_is_named(network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_network(path, network)
+    with safe_open(path, "pt") as file:
+        header = file.metadata()
+    tensors = load_file(path)
+    for change, name in (({"head.bias": None}, "head.bias"), ({"neck.bias": torch.zeros(1)}, "neck.bias")):
+        changed = {key: value for key, value in (tensors | change).items() if value is not None}
+        save_file(changed, path, header)
+        with pytest.raises(UserError, match=name):
+            load_network(path)
+
+
+ONE, OTHER = (Step(), Step()), (Step(1, 0), Step(1, 1), Step(1, 2))
+COARSE = (Step(4), Step(2), Step(1))
+
+
+@pytest.mark.parametrize(
+    ("own", "advised", "wanted", "chosen"),
+    [
+        (ONE, None, None, ONE),
+        (ONE, None, 5, (Step(),) * 5),
+        (ONE * 3, ONE, 1, (Step(),)),
+        (ONE * 3, ONE, 7, (Step(),) * 7),
+        (OTHER, OTHER[:2], None, OTHER[:2]),
+        (OTHER, OTHER[:2], 3, OTHER),
+        (OTHER, None, 1, OTHER[:1]),
+        (ONE, OTHER[:2], 2, OTHER[:2]),
+        (COARSE, None, 3, COARSE),
+    ],
+)
+def test_steps_are_those_advised_unless_another_number_is_wanted(own, advised, wanted, chosen):
+    assert choose_steps(own, advised, wanted) == chosen
+
+
+@pytest.mark.parametrize(("own", "wanted"), [(OTHER, 4), (COARSE, 2), (COARSE, 5), (ONE, 0)])
+def test_a_number_that_a_model_cannot_have_is_refused_or_cut_on_demand(own, wanted):
+    with pytest.raises(UserError, match=str(wanted)):
+        choose_steps(own, None, wanted)
+    if wanted > len(own):
+        assert choose_steps(own, None, wanted, or_fewer=True) == own

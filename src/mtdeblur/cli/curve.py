@@ -22,7 +22,9 @@ def curve(
             show_default="the default weights",
         ),
     ] = None,
-    iterations: Annotated[int, typer.Option(min=1, help="How many iterations to run.")] = 7,
+    iterations: Annotated[
+        int, typer.Option(min=1, help="How many iterations to run; all of a model that has fewer steps.")
+    ] = 7,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
     tile: TileOption = "auto",
@@ -55,7 +57,17 @@ def curve(
         check_writable(output)
     sets = {str(dataset): find_pairs(dataset, max_images) for dataset in datasets}
     methods = [
-        (source, load(source, iterations=iterations, device=device, precision=precision.value, tile=tile))
+        (
+            source,
+            load(
+                source,
+                iterations=iterations,
+                or_fewer=True,
+                device=device,
+                precision=precision.value,
+                tile=tile,
+            ),
+        )
         for source in weights or [None]
     ]
     reports: list[Report] = []

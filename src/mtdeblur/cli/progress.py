@@ -13,6 +13,7 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -25,12 +26,11 @@ _SECONDS_BETWEEN_LINES = 10
 
 
 @contextmanager
-def show_progress(jobs: int, iterations: int) -> Generator[Observer]:
+def show_progress(jobs: int) -> Generator[Observer]:
     """Give an observer that reports on standard error while the block runs.
 
     Args:
         jobs: number of photographs.
-        iterations: number of iterations for each.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -39,11 +39,11 @@ def show_progress(jobs: int, iterations: int) -> Generator[Observer]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield _Bars(progress, jobs, iterations)
+        yield _Bars(progress, jobs)
 
 
 @contextmanager
@@ -120,6 +120,9 @@ class _Lines(Observer):
         self._done = 0
         self._start = 0.0
 
+    def chose(self, line: str) -> None:
+        self._print(line)
+
     def started(self, job: Job) -> None:
         self._done += 1
         self._start = time.perf_counter()
@@ -139,22 +142,22 @@ class _Lines(Observer):
 
 
 class _Bars(_Lines):
-    """The same lines above two bars: photographs, and iterations of the present one."""
+    """The same lines above two bars: photographs, and the work on the present one."""
 
-    def __init__(self, progress: Progress, jobs: int, iterations: int) -> None:
+    def __init__(self, progress: Progress, jobs: int) -> None:
         super().__init__(progress.console, jobs)
         self._progress = progress
         self._photographs: TaskID | None = None
         if jobs > 1:
             self._photographs = progress.add_task("photographs", total=jobs)
-        self._iterations = progress.add_task("iterations", total=iterations)
+        self._present = progress.add_task("photograph", total=1.0)
 
     def started(self, job: Job) -> None:
         super().started(job)
-        self._progress.reset(self._iterations, description=job.source.name)
+        self._progress.reset(self._present, description=job.source.name)
 
-    def iterated(self, job: Job, iteration: int) -> None:
-        self._progress.update(self._iterations, completed=iteration)
+    def advanced(self, job: Job, share: float) -> None:
+        self._progress.update(self._present, completed=share)
 
     def finished(self, job: Job) -> None:
         super().finished(job)

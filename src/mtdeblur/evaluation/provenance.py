@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 import mtdeblur
-from mtdeblur.weights.catalogue import catalogue, find_weights
+from mtdeblur.weights.catalogue import find_weights, offered
 from mtdeblur.weights.foreign import checkpoint_files
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def identify_weights(source: str | None) -> tuple[str, str]:
     Raises:
         UserError: as `find_weights` does.
     """
-    name = source or next(name for name, entry in catalogue().items() if entry.default)
+    name = source or offered()[0]
     digest = hashlib.sha256()
     for file in checkpoint_files(find_weights(source)):
         digest.update(file.read_bytes())

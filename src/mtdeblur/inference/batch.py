@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
 from mtdeblur.inference.comparison import side_by_side
+from mtdeblur.inference.windows import Report
 from mtdeblur.media.files import check_writable
-from mtdeblur.media.pictures import SUFFIXES, Picture, list_pictures, read_picture, write_picture
+from mtdeblur.media.pictures import SUFFIXES, Picture, list_pictures, read_picture, read_size, write_picture
 
 
 class Progressive(Protocol):
@@ -22,8 +24,11 @@ class Progressive(Protocol):
         """How many estimates `progress` yields."""
         ...
 
-    def progress(self, image: NDArray[Any], /) -> Iterator[NDArray[Any]]:
-        """Yield every iteration's estimate, of the shape and dtype of `image`: (H, W, 3), uint8 or uint16."""
+    def progress(self, image: NDArray[Any], report: Report | None, /) -> Iterator[NDArray[Any]]:
+        """Yield every iteration's estimate, of the shape and dtype of `image`: (H, W, 3), uint8 or uint16.
+
+        `report` is told the share of the work that is done, from 0 to 1.
+        """
         ...
 
 
@@ -50,13 +55,16 @@ class Job:
 
 
 class Observer:
-    """Hears how a batch goes on; the methods do nothing here, and a progress display overrides them."""
+    """Is told of a batch's progress; the methods do nothing here, and a progress display overrides them."""
+
+    def chose(self, line: str) -> None:
+        """What will run, and what it will cost, in one line."""
 
     def started(self, job: Job) -> None:
         """A job begins."""
 
-    def iterated(self, job: Job, iteration: int) -> None:
-        """An iteration, counted from 1, has given its estimate."""
+    def advanced(self, job: Job, share: float) -> None:
+        """That share of a job's work is done, from 0 to 1."""
 
     def noticed(self, job: Job, notice: str) -> None:
         """Something about a photograph that its owner should know, in one line."""
@@ -110,13 +118,18 @@ def plan(
     return jobs
 
 
+def sizes(jobs: Sequence[Job]) -> list[tuple[int, int]]:
+    """Heights and widths of the jobs' photographs, without those that cannot be read."""
+    return [size for job in jobs if (size := read_size(job.source)) is not None]
+
+
 def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer) -> int:
     """Carry out the jobs in turn; each file is written whole or not at all.
 
     Args:
         deblurrer: gives the estimates.
         jobs: from `plan`.
-        observer: is told of each job's start, iterations and end.
+        observer: is told of each job's start, progress and end.
 
     Returns:
         how many jobs failed.
@@ -146,10 +159,10 @@ def _deblur(deblurrer: Progressive, job: Job, observer: Observer) -> None:
     if blurred.pages > 1:
         observer.noticed(job, f"{job.source} holds {blurred.pages} pictures; only the first is deblurred")
     estimate = blurred.pixels
-    for iteration, estimate in enumerate(deblurrer.progress(blurred.pixels), start=1):
+    progress = deblurrer.progress(blurred.pixels, partial(observer.advanced, job))
+    for iteration, estimate in enumerate(progress):
         if job.iterations:
-            write_picture(job.iterations[iteration - 1], blurred.with_pixels(estimate))
-        observer.iterated(job, iteration)
+            write_picture(job.iterations[iteration], blurred.with_pixels(estimate))
     deblurred: Picture = blurred.with_pixels(estimate)
     write_picture(job.target, deblurred)
     if job.comparison:

@@ -1,7 +1,8 @@
 """The deblurrer: weights, device, precision and tiling put together, from pictures to pictures."""
 
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,25 +12,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
-from mtdeblur.inference.engines import TorchEngine, choose_device, choose_precision, move
+from mtdeblur.inference.engines import choose_device, choose_precision, prepare
 from mtdeblur.inference.tiling import TiledNetwork
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs, members
+from mtdeblur.inference.windows import Report, spans, unroll_windows
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
 from mtdeblur.networks.unroll import Step, default_steps, resize, unroll
-from mtdeblur.weights.catalogue import find_weights
-from mtdeblur.weights.store import advised_steps, load_network
+from mtdeblur.weights.catalogue import DEFAULT, Quality, find_weights, offered
+from mtdeblur.weights.store import load_model
 
 Image = NDArray[Any]
 
 # Untiled, a picture of 4 megapixels takes mtnaf about 1 GiB in bfloat16 and 2 in float32, mtrnn 2.5 and 4.
 AUTO_TILE_ABOVE = 4_000_000  # pixels
 AUTO_TILE = 1024
+PROBE = 128  # side in pixels of the picture from which the time for others is estimated
 _WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
 def load(
     weights: str | Path | None = None,
     *,
+    quality: Quality | None = None,
     iterations: int | None = None,
+    or_fewer: bool = False,
     device: str = "auto",
     precision: str = "auto",
     tile: int | str = "auto",
@@ -37,41 +42,29 @@ def load(
     """Make a deblurrer.
 
     Args:
-        weights: a name of the catalogue, a path as for `load_network`, or None for the default weights.
-        iterations: how many to run; None for what the weights advise.
+        weights: a name of the catalogue, or a path as for `load_network`.
+        quality: "fast", "good" or "best" in place of weights and iterations; "good" where neither weights nor
+            quality is given.
+        iterations: how many to run; None for what the weights advise, or the quality stands for.
+        or_fewer: run all steps of a model that has fewer than that, which is an error otherwise.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32" or "bfloat16"; auto takes bfloat16 where the processor is good at it.
-        tile: side in pixels of the tiles that each iteration runs over, "off", or "auto" (on for pictures
-            above four megapixels). Tiles change the memory needed, not the result.
+        tile: side in pixels of the parts that a picture is run over, "off" for the whole picture, or "auto".
+            For most networks these are tiles, which change the memory needed and not the result; auto takes
+            them above four megapixels. A network that takes in the whole picture at once runs over windows
+            that are blended, with another result; auto takes those at which the network is best.
 
     Raises:
         UserError: in one line, if any of these cannot be had.
     """
-    path = find_weights(weights)
-    network = load_network(path)
-    steps = choose_steps(advised_steps(path) or default_steps(network), iterations)
-    return Deblurrer(network, iterations=steps, device=device, precision=precision, tile=tile)
-
-
-def choose_steps(advised: Sequence[Step] | None, iterations: int | None) -> int | Sequence[Step] | None:
-    """The steps to carry out: those that the weights advise, unless another number is wanted.
-
-    Args:
-        advised: what the weights advise; None if nothing.
-        iterations: how many are wanted; None for what is advised.
-
-    Raises:
-        UserError: if the steps of these weights differ from one another, and so cannot be another number.
-    """
-    if iterations is None or (advised and len(advised) == iterations):
-        return advised
-    if advised and any(step != Step() for step in advised):
-        if iterations < len(advised) and all(step.scale == 1 for step in advised):
-            return advised[:iterations]
-        raise UserError(
-            f"these weights go through {len(advised)} steps, each of its own kind, not {iterations}"
-        )
-    return iterations
+    if weights is not None and quality is not None:
+        raise UserError("weights and quality exclude one another: a quality stands for weights")
+    if weights is None:
+        weights, advised = offered(quality or DEFAULT)
+        iterations = advised if iterations is None else iterations
+    network, steps = load_model(find_weights(weights), iterations, or_fewer=or_fewer)
+    name = Path(weights).name
+    return Deblurrer(network, iterations=steps, device=device, precision=precision, tile=tile, name=name)
 
 
 class Deblurrer:
@@ -79,17 +72,21 @@ class Deblurrer:
 
     Attributes:
         steps: what is carried out.
+        contract: facts of the network.
         networks: the members of the model as progressive networks, on the device and in the precision chosen.
         device: where it runs.
         precision: "float32" or "bfloat16".
-        tile: side of the tiles, "off" or "auto".
+        tile: side of tiles or windows, "off" or "auto".
+        name: what the weights are called.
     """
 
     steps: Sequence[Step]
+    contract: Contract
     networks: Sequence[ProgressiveNetwork]
     device: torch.device
     precision: str
     tile: int | str
+    name: str
 
     def __init__(
         self,
@@ -99,6 +96,7 @@ class Deblurrer:
         device: str = "auto",
         precision: str = "auto",
         tile: int | str = "auto",
+        name: str = "network",
     ) -> None:
         """Take over a model of the registry, which moves to the device.
 
@@ -108,20 +106,22 @@ class Deblurrer:
             device: as for `load`.
             precision: as for `load`.
             tile: as for `load`.
+            name: what the weights are called in `describe`.
 
         Raises:
             UserError: as `load` does.
         """
-        contract = cast(Contract, network.contract)
+        self.name = name
+        self.contract = cast(Contract, network.contract)
         wanted = default_steps(network) if iterations is None else iterations
         self.steps = (Step(),) * wanted if isinstance(wanted, int) else wanted
         if not self.steps:
             raise UserError(f"the number of iterations must be at least 1, not {wanted}")
-        self.tile = _check_tile(tile, contract)
+        self.tile = _check_tile(tile)
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, contract, self.device)
-        move(network, self.device, self.precision)
-        self.networks = [TorchEngine(member) for member in members(network)]
+        self.precision = choose_precision(precision, self.contract, self.device)
+        needed = {step.network for step in self.steps}
+        self.networks = prepare(network, needed, self.device, self.precision)
 
     @property
     def iterations(self) -> int:
@@ -143,12 +143,17 @@ class Deblurrer:
         last = deque(self._run(_to_tensor(image)), maxlen=1).pop()
         return _to_array(last, image.dtype)
 
-    def progress(self, image: Image) -> Iterator[Image]:
+    def progress(self, image: Image, report: Report | None = None) -> Iterator[Image]:
         """Deblur one picture and give the estimate of every iteration; as `__call__` otherwise.
 
-        Estimates at a lower scale are enlarged bilinearly.
+        Estimates at a lower scale are enlarged bilinearly. Over windows, those of a large picture come all at
+        the end.
+
+        Args:
+            image: as for `__call__`.
+            report: told the share of the work that is done, from 0 to 1.
         """
-        return (_to_array(estimate, image.dtype) for estimate in self._run(_to_tensor(image)))
+        return (_to_array(estimate, image.dtype) for estimate in self._run(_to_tensor(image), report))
 
     def estimates(self, blurred: Tensor) -> Iterator[Tensor]:
         """The clamped estimate of every iteration.
@@ -164,30 +169,91 @@ class Deblurrer:
         """
         return (estimate.clamp(0, 1) for estimate in self._run(blurred))
 
-    def _run(self, blurred: Tensor) -> Iterator[Tensor]:
+    def window(self, height: int, width: int) -> int | None:
+        """Side of the windows over which a picture of that size is run; None if it is taken as a whole.
+
+        Windows give another result than the whole picture; exact tiles do not. Only networks that take in
+        the whole picture at once are run over windows.
+
+        Args:
+            height: of the picture, in pixels.
+            width: likewise.
+        """
+        if self.contract.global_operation is None or self.tile == "off":
+            return None
+        side = self.tile
+        if not isinstance(side, int):
+            side = self.contract.window or (AUTO_TILE if height * width > AUTO_TILE_ABOVE else None)
+        if side is None or max(height, width) <= side:
+            return None
+        return -(-side // self.contract.multiple) * self.contract.multiple
+
+    def describe(self, sizes: Sequence[tuple[int, int]]) -> str:
+        """What is run over pictures of these heights and widths, and about how long it takes, in one line."""
+        steps = f"{self.iterations} step{'s' if self.iterations > 1 else ''}"
+        parts = [f"{self.name}: {steps}", f"{self.precision} on {self.device}"]
+        if sides := {side for size in sizes if (side := self.window(*size)) is not None}:
+            side = " or ".join(map(str, sorted(sides)))
+            parts.append(f"blended windows of {side} pixels (the whole picture at once gives another result)")
+        if sizes:
+            pixels = sum(height * width for height, width in sizes) / 1e6
+            parts.append(f"about {_in_words(self.estimate_seconds(sizes))} for {pixels:.1f} megapixels")
+        return ", ".join(parts)
+
+    def estimate_seconds(self, sizes: Iterable[tuple[int, int]]) -> float:
+        """About how long pictures of these heights and widths will take, from two runs over a small one."""
+        side = -(-PROBE // self.contract.multiple) * self.contract.multiple
+        probe = torch.zeros(1, 3, side, side)
+        seconds = 0.0
+        for _ in range(2):  # of which the first warms up
+            started = time.perf_counter()
+            deque((estimate.cpu() for estimate in self._run(probe)), maxlen=0)
+            seconds = time.perf_counter() - started
+        return seconds / side**2 * sum(self._pixels_run(*size) for size in sizes)
+
+    def _pixels_run(self, height: int, width: int) -> int:
+        """Pixels of a picture, counted once for each window that they lie in."""
+        side = self.window(height, width) or max(height, width)
+        across, down = (sum(len(span.weights) for span in spans(length, side)) for length in (width, height))
+        return across * down
+
+    def _run(self, blurred: Tensor, report: Report | None = None) -> Iterator[Tensor]:
         check_inputs(blurred, blurred)
         height, width = blurred.shape[-2:]
-        networks = self.networks
-        if isinstance(self.tile, int):
-            networks = [TiledNetwork(network, self.tile) for network in networks]
-        elif self.tile == "auto" and height * width > AUTO_TILE_ABOVE:
-            networks = [
-                network if network.contract.global_operation else TiledNetwork(network, AUTO_TILE)
-                for network in networks
-            ]
         blurred = blurred.to(self.device, torch.float32, memory_format=torch.channels_last)
-        return (resize(estimate, height, width) for estimate in unroll(networks, blurred, self.steps))
+        side = self.window(height, width)
+        if side is not None:
+            return unroll_windows(self.networks, blurred, self.steps, side, report)
+        networks = self.networks
+        if self.contract.global_operation is None:
+            if isinstance(self.tile, int):
+                networks = [TiledNetwork(network, self.tile) for network in networks]
+            elif self.tile == "auto" and height * width > AUTO_TILE_ABOVE:
+                networks = [TiledNetwork(network, AUTO_TILE) for network in networks]
+        estimates = (resize(estimate, height, width) for estimate in unroll(networks, blurred, self.steps))
+        return estimates if report is None else _reported(estimates, len(self.steps), report)
 
 
-def _check_tile(tile: int | str, contract: Contract) -> int | str:
+def _in_words(seconds: float) -> str:
+    """A duration to about two digits: 0.4 s, 12 s, 7 min, 1.5 h."""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 3 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _reported(estimates: Iterable[Tensor], number: int, report: Report) -> Iterator[Tensor]:
+    for done, estimate in enumerate(estimates, 1):
+        report(done / number)
+        yield estimate
+
+
+def _check_tile(tile: int | str) -> int | str:
     if tile in ("auto", "off"):
         return tile
     if isinstance(tile, str) and tile.isdecimal():
         tile = int(tile)
     if not isinstance(tile, int) or tile < 1:
         raise UserError(f"tile must be 'auto', 'off' or a number of pixels from 1 up, not {tile!r}")
-    if contract.global_operation:
-        raise UserError(f"this network cannot be tiled exactly, because it has {contract.global_operation}")
     return tile
 
 
@@ -209,4 +275,5 @@ def _to_array(estimate: Tensor, dtype: np.dtype[Any]) -> Image:
     values: Image = estimate[0].clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
     if dtype.name == "float32":
         return values
-    return np.rint(values * _WHITE[dtype.name]).astype(dtype)
+    values *= _WHITE[dtype.name]
+    return np.rint(values, out=values).astype(dtype)

@@ -1,13 +1,14 @@
 """Where and in which precision a network runs; what it computes stays the network's own affair."""
 
 import platform
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, inference_form, members
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -19,7 +20,7 @@ class TorchEngine:
     residual is added to I0 in float32, so that only the residual is rounded.
 
     Args:
-        network: as `move` left it, or a member of such a model.
+        network: as `prepare` left it.
     """
 
     def __init__(self, network: ProgressiveNetwork) -> None:
@@ -32,16 +33,30 @@ class TorchEngine:
         return self._network(blurred, estimate, state)
 
 
-def move(model: nn.Module, device: torch.device, precision: str) -> None:
-    """Move a model to the device and the precision, in place; it is for inference from then on.
+def prepare(
+    model: nn.Module, needed: Collection[int], device: torch.device, precision: str
+) -> list[ProgressiveNetwork]:
+    """Make a model ready for inference: on the device, in the precision, channels-last.
 
     Args:
-        model: one of the registry, or several.
+        model: one of the registry, or several; it is changed, and is for inference from then on.
+        needed: numbers of the members that will run; the others stay as they are.
         device: where to run.
         precision: one of `contract.precisions`.
+
+    Returns:
+        The members; on a processor, a network's inference form where it offers one.
     """
-    module: Any = model.eval()  # its type for `to` lacks memory_format together with a dtype
-    module.to(device, DTYPES[precision], memory_format=torch.channels_last)
+    parts = list(members(model.eval()))
+    for number in needed:
+        form = inference_form(parts[number], DTYPES[precision]) if device.type == "cpu" else None
+        if form is None:
+            part: Any = parts[number]
+            module: Any = part if isinstance(part, nn.Module) else model
+            module.to(device, DTYPES[precision], memory_format=torch.channels_last)
+        else:
+            parts[number] = form
+    return [TorchEngine(part) for part in parts]
 
 
 def choose_device(name: str) -> torch.device:

@@ -72,6 +72,16 @@ def decode(encoded: bytes, container: str) -> Decoded:
     return Decoded(samples, blobs, _resolution(image), pages)
 
 
+def size(path: os.PathLike[str]) -> tuple[int, int] | None:
+    """Height and width in pixels from a file's header; None if there is no picture that can be read."""
+    pyvips = _import_pyvips()
+    try:
+        image = pyvips.Image.new_from_file(os.fspath(path), access="sequential")
+    except pyvips.Error:
+        return None
+    return image.height, image.width
+
+
 def encode(
     samples: NDArray[Any],
     container: str,

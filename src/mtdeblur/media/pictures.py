@@ -122,6 +122,11 @@ class Picture:
         )
 
 
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a picture file, from its beginning alone; None if it cannot be read."""
+    return libvips.size(path)
+
+
 def read_picture(path: Path) -> Picture:
     """Read a JPEG, PNG, TIFF or WebP file; the format is told by the content, not by the name.
 

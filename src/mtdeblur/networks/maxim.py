@@ -182,6 +182,12 @@ class Stage(nn.Module):
         kept = (part.permute(0, 3, 1, 2) for part in (*encoded, *decoded))
         return seen[:, :3] + residual, StageMaps(*kept) if self.config.stages > 1 else None
 
+    def for_inference(self, dtype: torch.dtype) -> ProgressiveNetwork:
+        """See `mtdeblur.networks.contract.inference_form`."""
+        from mtdeblur.networks.maxim_inference import InferenceStage
+
+        return InferenceStage(self, dtype)
+
     def _take_over(
         self, inputs: Iterable[Tensor], pictures: Iterable[Tensor], maps: list[Tensor]
     ) -> list[Tensor]:

@@ -8,11 +8,16 @@ import json
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtdeblur.errors import UserError
+
+Quality = Literal["fast", "good", "best"]
+"""What a user may ask for who does not want to know about weights and steps."""
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
+DEFAULT: Quality = "good"
 
 HERE = Path(__file__).parent
 FILES = HERE / "files"
@@ -50,7 +55,7 @@ class Weights(BaseModel):
         licence: of the weights, an SPDX identifier.
         training_data: what it was trained on, one item a source.
         quality: what was measured.
-        default: taken where no name is given; exactly one entry is.
+        offers: the qualities that these weights stand for, each with its number of steps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,7 +67,7 @@ class Weights(BaseModel):
     licence: str
     training_data: tuple[str, ...]
     quality: tuple[Measurement, ...] = ()
-    default: bool = False
+    offers: dict[Quality, int] = {}
 
     @model_validator(mode="after")
     def _one_place(self) -> "Weights":
@@ -80,9 +85,17 @@ def catalogue() -> dict[str, Weights]:
     """
     raw: dict[str, Any] = json.loads((HERE / "catalogue.json").read_text(encoding="utf-8"))
     entries = {name: Weights.model_validate(entry) for name, entry in raw.items()}
-    if sum(entry.default for entry in entries.values()) != 1:
-        raise ValueError("exactly one entry of the catalogue is the default")
+    for quality in QUALITIES:
+        if sum(quality in entry.offers for entry in entries.values()) != 1:
+            raise ValueError(f"exactly one entry of the catalogue offers the quality {quality!r}")
     return entries
+
+
+def offered(quality: Quality = DEFAULT) -> tuple[str, int]:
+    """The name of the weights that a quality stands for, and the number of their steps."""
+    return next(
+        (name, entry.offers[quality]) for name, entry in catalogue().items() if quality in entry.offers
+    )
 
 
 def find_weights(source: str | Path | None = None) -> Path:
@@ -97,7 +110,7 @@ def find_weights(source: str | Path | None = None) -> Path:
     """
     entries = catalogue()
     if source is None:
-        source = next(name for name, entry in entries.items() if entry.default)
+        source, _ = offered()
     if isinstance(source, str) and source in entries:
         return _fetch(source, entries[source])
     path = Path(source).expanduser()

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -13,9 +13,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
-from mtdeblur.networks.contract import Several
+from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network, network_options
-from mtdeblur.networks.unroll import Step
+from mtdeblur.networks.unroll import Step, default_steps
 from mtdeblur.weights.foreign import is_foreign, load_foreign
 
 FORMAT = "mtdeblur-1"
@@ -35,6 +35,18 @@ class Header(NamedTuple):
     options: tuple[dict[str, Any], ...]
     notes: dict[str, str]
     steps: tuple[Step, ...] | None = None
+
+
+class Loaded(NamedTuple):
+    """A model with its weights.
+
+    Attributes:
+        network: in evaluation mode, its weights float32, on the CPU.
+        steps: to carry out.
+    """
+
+    network: nn.Module
+    steps: tuple[Step, ...]
 
 
 def save_network(
@@ -109,17 +121,94 @@ def load_network(source: str | Path) -> nn.Module:
         UserError: if the file is missing, unreadable, damaged or of an unknown layout.
     """
     path = Path(source)
+    return load_foreign(path) if is_foreign(path) else _load(path, None).network
+
+
+def load_model(source: str | Path, iterations: int | None = None, *, or_fewer: bool = False) -> Loaded:
+    """Build the network that a weights file describes, for some of its steps.
+
+    Of a model with several members, the weights of those that no step names are not read: such a member stays
+    on PyTorch's "meta" device.
+
+    Args:
+        source: as for `load_network`.
+        iterations: how many steps are wanted; None for those that the weights advise.
+        or_fewer: take all of the steps of a model that has fewer.
+
+    Raises:
+        UserError: as `load_network` does, or if the model has no such number of steps.
+    """
+    path = Path(source)
     if is_foreign(path):
-        return load_foreign(path)
-    header = read_header(path)
+        network = load_foreign(path)
+        return Loaded(network, choose_steps(default_steps(network), None, iterations, or_fewer))
+    return _load(path, iterations, or_fewer, only_needed=True)
+
+
+def choose_steps(
+    own: Sequence[Step], advised: Sequence[Step] | None, iterations: int | None, or_fewer: bool = False
+) -> tuple[Step, ...]:
+    """The steps to carry out: those that the weights advise, unless another number is wanted.
+
+    Args:
+        own: the network's own steps at test time.
+        advised: what the weights advise; None if nothing.
+        iterations: how many are wanted; None for what is advised.
+        or_fewer: take all steps where the model has fewer than are wanted.
+
+    Raises:
+        UserError: if the model's steps differ from one another, so that it cannot have that many.
+    """
+    own = tuple(own)
+    advised = own if advised is None else tuple(advised)
+    if iterations is None or len(advised) == iterations:
+        return advised
+    if iterations < 1:
+        raise UserError(f"the number of iterations must be at least 1, not {iterations}")
+    longest = own if own[: len(advised)] == advised else advised
+    if all(step == Step() for step in longest):
+        return (Step(),) * iterations
+    if iterations <= len(longest) and all(step.scale == 1 for step in longest):
+        return longest[:iterations]
+    if or_fewer and iterations > len(longest):
+        return longest
+    raise UserError(f"these weights go through {len(longest)} steps, each of its own kind, not {iterations}")
+
+
+def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_needed: bool = False) -> Loaded:
     try:
-        networks = [create_network(header.network, **options) for options in header.options]
-        network = networks[0] if len(networks) == 1 else Several(networks)
         with _open(path) as file:
-            network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, IndexError, RuntimeError) as error:
+            header = _header(file.metadata() or {})
+            with torch.device("meta"):
+                networks = [create_network(header.network, **options) for options in header.options]
+                network = networks[0] if len(networks) == 1 else Several(networks)
+            steps = choose_steps(default_steps(network), header.steps, iterations, or_fewer)
+            left = _left_out(network, {step.network for step in steps}) if only_needed else set[str]()
+            tensors = {key: file.get_tensor(key) for key in file.keys() if key not in left}  # noqa: SIM118
+            if wrong := set(tensors) ^ (set(network.state_dict()) - left):
+                raise ValueError(f"its tensors are not those of such a network: {', '.join(sorted(wrong))}")
+            network.load_state_dict(_in_float32(tensors), strict=False, assign=True)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         raise _unreadable(path, error) from None
-    return network.float().eval()
+    return Loaded(network.eval(), steps)
+
+
+def _left_out(network: nn.Module, needed: Collection[int]) -> set[str]:
+    """Names of the tensors that only members have which are not needed."""
+    parts = members(network)
+    kept = {id(x) for number in needed if number < len(parts) for x in _tensors(parts[number])}
+    other = {id(x) for number, part in enumerate(parts) if number not in needed for x in _tensors(part)}
+    return {name for name, x in network.state_dict(keep_vars=True).items() if id(x) in other - kept}
+
+
+def _tensors(member: object) -> list[Tensor]:
+    return list(member.state_dict(keep_vars=True).values()) if isinstance(member, nn.Module) else []
+
+
+def _in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, which the file may change under."""
+    dtypes = {name: torch.float32 if x.is_floating_point() else x.dtype for name, x in tensors.items()}
+    return {name: x.to(dtypes[name], copy=True) for name, x in tensors.items()}
 
 
 def _open(path: Path) -> Any:
