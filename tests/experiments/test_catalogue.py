@@ -40,7 +40,7 @@ def test_a_row_is_whole(name, row):
     assert set(asked.sets_of(row)) <= set(base().test_sets)
     assert set(row.notes) <= set(asked.footnotes)
     if name.startswith("table"):
-        assert set(row.paper) == set(asked.test_sets)
+        assert set(row.paper) == (set() if row.weights else set(asked.test_sets))
         assert row.cells.keys() == asked.rows[0].cells.keys()
 
 
@@ -93,7 +93,7 @@ def test_the_columns_of_table_4():
     ]  # fmt: skip
     assert [row.run_time for row in experiment("table4").rows] == [
         "13.41 sec", "1 hour", "20 min", None, None, "0.91 sec", "0.15 sec", "0.34 sec", "0.03 sec",
-        "0.02 sec", "1.20 sec", "1.01 sec", "0.07 sec",
+        "0.02 sec", "1.20 sec", "1.01 sec", "0.07 sec", None,
     ]  # fmt: skip
 
 

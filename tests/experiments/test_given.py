@@ -125,6 +125,22 @@ def test_a_row_with_given_weights_is_measured_and_not_trained(make, tiny, pairs,
     assert "trained on" not in lines[0]
 
 
+def test_a_row_with_weights_of_its_own_is_measured_and_stands_apart(make, tiny, pairs, tmp_path, counted):
+    weights, _ = save(tmp_path / "mine.safetensors")
+    maxim = "MAXIM (2022, measured here)"
+    asked = {"rows": ["Ours", maxim], "weights": [f"Ours={weights}"]}
+    table, _ = make("table4", tmp_path, f"gopro={pairs}", **asked)
+    assert counted["runs"] == 0
+    row = read_markdown(table)[maxim]
+    assert row["Param"] == "22,207,605 (weights given: maxim-gopro)"
+    assert float(row["GoPro PSNR"].split()[0]) > 0
+    assert "**" not in "".join(row.values())
+    assert "**1st**" in "".join(read_markdown(table)["Ours"].values())
+    asked["weights"].append(f"{maxim}={weights}")
+    table, _ = make("table4", tmp_path, f"gopro={pairs}", **asked)
+    assert "mine.safetensors" in read_markdown(table)[maxim]["Param"]
+
+
 def test_what_is_measured_of_given_weights_is_kept_for_their_content(make, tiny, pairs, tmp_path, counted):
     def figures(file, output=tmp_path / "output"):
         asked = {"rows": ["Ours"], "weights": [f"Ours={file}"]}

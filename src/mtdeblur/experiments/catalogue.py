@@ -28,6 +28,9 @@ class Row(Section):
     """The table's further columns, as printed."""
     reported: bool = False
     """Only cited: there is nothing to run."""
+    weights: str | None = None
+    """Weights that are measured in this row unless others are given; it is not trained, and stands apart from
+    the paper's rows: it is not among the best three."""
     training: dict[str, Any] = Field({})
     """Settings of the training that differ from the table's."""
     longer: Count = 1

@@ -128,8 +128,12 @@ def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Mat
     for line, whose in zip(panels, ("measured here", "printed in the paper"), strict=True):
         line[0].set(xlabel="parameters (millions)", ylabel="PSNR (dB)", title=whose)
         line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose)
-    handles = panels[1][0].get_legend_handles_labels()  # every row has its parameters printed
-    figure.legend(*handles, loc="outside right center", fontsize=8)
+    legend = {  # a row is in the upper panels, the lower ones, or both
+        label: handle
+        for axes in panels.flat
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(legend.values(), legend.keys(), loc="outside right center", fontsize=8)
 
 
 def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:

@@ -51,7 +51,7 @@ class Given(NamedTuple):
 
 
 def take_weights(asked: Experiment, given: Sequence[str], folder: Path) -> dict[str, Given]:
-    """The weights by the row that they were given for; each set is loaded, to see that it can be.
+    """The weights by the row that they were given for, or that has its own; each set is loaded, as a check.
 
     Args:
         asked: a table or figure.
@@ -70,7 +70,8 @@ def take_weights(asked: Experiment, given: Sequence[str], folder: Path) -> dict[
         if name in taken:
             raise UserError(f"--weights {item}: the row {name} has weights already")
         taken[name] = _take(rows[name], source, folder)
-    return taken
+    own = {name: row.weights for name, row in rows.items() if row.weights and name not in taken}
+    return taken | {name: _take(rows[name], source, folder) for name, source in own.items()}
 
 
 def _take(row: Row, source: str, folder: Path) -> Given:

@@ -77,17 +77,18 @@ def _blurred(report: Report) -> Line:
 
 def _mark_best(report: Report, lines: Sequence[Line]) -> None:
     """Mark the best three of each column of PSNR and SSIM, ours and the paper's apart."""
+    ranked = [(line, one) for line, one in zip(lines, report.results, strict=True) if not one.row.weights]
     for name, title in report.titles.items():
-        paper = [result.row.paper.get(name) for result in report.results]
+        paper = [result.row.paper.get(name) for _, result in ranked]
         columns: dict[str, list[float | None]] = {
-            f"{title} PSNR": [fmean(psnr) if (psnr := one.psnr(name)) else None for one in report.results],
-            f"{title} SSIM": [fmean(ssim) if (ssim := one.ssim(name)) else None for one in report.results],
+            f"{title} PSNR": [fmean(psnr) if (psnr := one.psnr(name)) else None for _, one in ranked],
+            f"{title} SSIM": [fmean(ssim) if (ssim := one.ssim(name)) else None for _, one in ranked],
             f"{title} PSNR (paper)": [None if printed is None else printed[0] for printed in paper],
             f"{title} SSIM (paper)": [None if printed is None else printed[1] for printed in paper],
         }
         for column, values in columns.items():
             best = sorted({value for value in values if value is not None}, reverse=True)
-            for line, value in zip(lines, values, strict=True):
+            for (line, _), value in zip(ranked, values, strict=True):
                 if value in best[:3]:
                     line[column] += f" **{('1st', '2nd', '3rd')[best.index(value)]}**"
 
