@@ -4,8 +4,8 @@
 
 Both run the same number of iterations on the same picture: `mtnaf` as `mtdeblur deblur --quality fast` runs
 it (its weights, the default precision, from pixels to pixels), `mtrnn` in float32, NCHW and eager, with fresh
-weights, as what weights hold does not change the time. They take turns, so that other work on the machine slows
-both; figures are medians. Where the machine is not quiet, the processor's seconds say more than the clock's.
+weights, since the time does not depend on what weights hold. They take turns, so that other work on the
+machine slows both; figures are medians. On a busy machine, processor seconds say more than the clock's.
 """
 
 import statistics
