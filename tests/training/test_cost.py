@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from mtdeblur.networks.survey import costs_of_steps
+from mtdeblur.networks.unroll import default_steps
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.cost import batch_cost
+from mtdeblur.training.network import build_network
 
 PLAIN = {"name": "mtrnn", "options": {"width": 4, "recurrent": False}}
 
@@ -32,6 +35,19 @@ def test_cost_of_a_batch_in_those_of_one_stage(
         for made in ({"name": "one_stage"}, approach)
     )
     assert other / one == pytest.approx(times)
+
+
+def test_stages_that_are_trained_together_cost_all_of_their_steps(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    config = configure(
+        network={"name": "maxim", "options": {"width": 4, "tokens": [4, 4, 2, 2]}},
+        approach={"name": "stacked", "extra": [1, 3]},
+        data={"patch": 32, "batch": 2},
+    )
+    model = build_network(config).eval()
+    steps = sum(cost for (cost,) in costs_of_steps(model, default_steps(model), (32, 32)))
+    assert batch_cost(config) == 3 * 2 * steps
 
 
 def test_the_paper_s_network_at_the_size_of_its_specification(

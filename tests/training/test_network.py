@@ -8,7 +8,7 @@ import torch
 from mtdeblur.errors import UserError
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.registry import NETWORKS, create_network
-from mtdeblur.networks.unroll import unroll
+from mtdeblur.networks.unroll import default_steps, unroll
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network, last_convolution
 from mtdeblur.weights.store import save_network
@@ -17,6 +17,7 @@ SMALL = {
     "deblurgan_v2": {"width": 8},
     "deepdeblur": {"width": 4, "blocks": 1, "scales": 1},
     "dmphn": {"width": 4},
+    "maxim": {"width": 4, "tokens": [4, 4, 2, 2], "stages": 1},
     "mtnaf": {"width": 8, "blocks": [1, 1, 1, 1, 1]},
     "mtrnn": {"width": 4},
     "nafnet": {"width": 4, "encoder": [1], "decoder": [1]},
@@ -61,6 +62,16 @@ def test_every_scale_starts_at_the_identity(configure: Callable[..., TrainingCon
     )
     blurred = torch.rand(2, 3, 16, 16)
     assert all(torch.equal(member(blurred, blurred)[0], blurred) for member in members(build_network(config)))
+
+
+def test_every_stage_starts_at_the_identity(configure: Callable[..., TrainingConfig]) -> None:
+    network = {"name": "maxim", "options": SMALL["maxim"] | {"stages": 3}}
+    config = configure(
+        network=network, approach={"name": "stacked", "extra": [1, 3]}, optimiser={"zero_last": True}
+    )
+    built, blurred = build_network(config), torch.rand(1, 3, 16, 16)
+    steps = default_steps(built)
+    assert all(torch.equal(estimate, blurred) for estimate in unroll(members(built), blurred, steps))
 
 
 @pytest.mark.parametrize("name", DIRECT)

@@ -17,11 +17,13 @@ from mtdeblur.training.reading import parse_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import read_header
 
+MAXIM = {"width": 16, "tokens": [4, 4, 2, 2]}
 NAFNET = {"width": 4, "encoder": [1], "decoder": [1]}
 OWN = {
     "deblurgan_v2": ("one_stage", {"width": 8}),
     "deepdeblur": ("multi_scale", {"width": 4, "blocks": 1}),
     "dmphn": ("one_stage", {"width": 4}),
+    "maxim": ("stacked", MAXIM),
     "mtnaf": ("multi_temporal", {"width": 4, "blocks": [1, 1, 1, 1, 1]}),
     "mtrnn": ("multi_temporal", {"width": 4}),
     "nafnet": ("one_stage", NAFNET),
@@ -32,6 +34,7 @@ CONVERTED = {
     "deblurgan_v2": {"width": 8, "converted": True},
     "deepdeblur": {"width": 4, "blocks": 1, "scales": 1},
     "dmphn": {"width": 4, "converted": True},
+    "maxim": MAXIM | {"stages": 1, "converted": True},
     "nafnet": NAFNET | {"converted": True},
     "pss_nsc": {"width": 4, "scales": 1},
     "scale_recurrent": {"width": 4},
@@ -39,6 +42,7 @@ CONVERTED = {
 CASES = {name: (name, *case) for name, case in OWN.items()} | {
     f"{name}, converted": (name, "multi_temporal", options) for name, options in CONVERTED.items()
 }
+CASES["maxim, one stage"] = ("maxim", "one_stage", MAXIM | {"stages": 1})
 
 
 def test_every_registered_network_is_trained_here():
@@ -57,6 +61,7 @@ def test_a_few_batches_train_every_weight_and_what_is_kept_deblurs(
         data={"patch": 32},
         optimiser={"batches": 3, "ema": None},  # what starts at zero has no gradient at first
         validation={"every": 3, "iterations": 1 if approach == "one_stage" else 2},
+        seed=6,  # which leaves none of MAXIM's few ReLUs without a gradient
     )
     outcome = train(config, tmp_path / "run", device="cpu")
     trained = checkpoint(tmp_path / "run")["state_dict"]
@@ -75,6 +80,33 @@ def test_weights_for_each_scale_need_the_multi_scale_approach(configure, name):
     config = configure(network={"name": name, "options": {}}, approach={"extra": [1, 1]})
     with pytest.raises(UserError, match=r"convert it with network\.options \{scales: 1\}"):
         build_network(config)
+
+
+@pytest.mark.parametrize(
+    ("approach", "message"),
+    [
+        ({"name": "multi_temporal", "extra": [1, 1]}, "3 stages.*stacked and approach.iterations 3"),
+        ({"name": "stacked", "iterations": 2}, "3 stages"),
+        ({"name": "multi_scale"}, r"one stage with network\.options \{stages: 1\}"),
+    ],
+)
+def test_a_network_of_stages_needs_the_stacked_approach(configure, approach, message):
+    config = configure(network={"name": "maxim", "options": MAXIM}, approach={"extra": [1, 3]} | approach)
+    with pytest.raises(UserError, match=message):
+        build_network(config)
+
+
+def test_stages_are_trained_together_and_their_steps_come_with_the_weights(configure, tmp_path):
+    config = configure(
+        network={"name": "maxim", "options": MAXIM},
+        approach={"name": "stacked", "extra": [1, 3]},
+        data={"patch": 32},
+        optimiser={"batches": 1, "ema": None},
+        validation={"every": 1, "iterations": 3},
+    )
+    outcome = train(config, tmp_path / "run", device="cpu")
+    assert read_header(outcome.weights).steps == tuple(Step(1, number) for number in range(3))
+    assert load(outcome.weights, device="cpu").iterations == 3
 
 
 def test_a_multi_scale_run_hands_its_steps_on_with_the_weights(configure, tmp_path):

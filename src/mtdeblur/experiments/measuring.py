@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mtdeblur.inference.deblurrer import Deblurrer
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
 from mtdeblur.media.pictures import read_pixels
-from mtdeblur.networks.survey import multiply_accumulates, parameters
+from mtdeblur.networks.survey import costs_of_steps, parameters
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network
@@ -94,8 +95,8 @@ class Subject:
     def costs(self) -> list[float]:
         """Thousands of multiply-accumulates a pixel up to each step, at 1280x720."""
         network, steps = self._load()
-        counts = [multiply_accumulates(network, steps[: done + 1], (720, 1280)) for done in range(len(steps))]
-        return [count / (720 * 1280) / 1000 for (count,) in counts]
+        counts = accumulate(cost for (cost,) in costs_of_steps(network, steps, (720, 1280)))
+        return [count / (720 * 1280) / 1000 for count in counts]
 
     def pictures(self, blurred: Pixels) -> list[Pixels]:
         """The blurred picture and the estimate of every step, (H, W, 3) each."""

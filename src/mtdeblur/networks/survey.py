@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, members
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, members
 from mtdeblur.networks.registry import NETWORKS, conversion, create_network
 from mtdeblur.networks.unroll import Step, StepLike, default_steps
 
@@ -38,7 +38,9 @@ class Surveyed(NamedTuple):
         """What Fig. 1 calls it."""
         if any(step.scale > 1 for step in self.steps):
             return "multi-scale"
-        return "one-stage" if len(self.steps) == 1 else "multi-temporal"
+        if len(self.steps) == 1:
+            return "one-stage"
+        return "stacked" if len({step.network for step in self.steps}) > 1 else "multi-temporal"
 
 
 def survey() -> Iterator[Surveyed]:
@@ -62,9 +64,6 @@ def multiply_accumulates(
 ) -> tuple[int, ...]:
     """Multiply-accumulates of all steps for one picture: those of convolutions and matrix products.
 
-    They grow with the area, padded to the network's multiple, beside a constant share of global operations.
-    Counting over two small pictures tells both.
-
     Args:
         model: one of the registry, float32, in evaluation mode, on the CPU.
         steps: what is carried out.
@@ -73,31 +72,60 @@ def multiply_accumulates(
     Returns:
         The count for each size.
     """
+    return tuple(map(sum, zip(*costs_of_steps(model, steps, *sizes), strict=True)))
+
+
+def costs_of_steps(
+    model: nn.Module, steps: Sequence[StepLike], *sizes: tuple[int, int]
+) -> list[tuple[int, ...]]:
+    """Multiply-accumulates of each step for one picture, see `multiply_accumulates`.
+
+    They grow with the area, padded to the network's multiple, beside a constant share of global operations.
+    Counting over two small pictures tells both.
+
+    Args:
+        model: one of the registry, float32, in evaluation mode, on the CPU.
+        steps: what is carried out; a step takes the state of the one before it.
+        sizes: heights and widths of pictures, in pixels.
+
+    Returns:
+        For each step, the count for each size.
+    """
     networks = members(model)
-    costs: dict[tuple[int, bool], tuple[int, int]] = {}
-    totals = [0] * len(sizes)
+    side = 2 * math.lcm(*(networks[step.network].contract.multiple for step in steps))
+    probes = _Probe(side, side), _Probe(2 * side, side)
+    known: dict[tuple[int, bool], tuple[int, int]] = {}
+    costs: list[tuple[int, ...]] = []
     for number, step in enumerate(steps):
         contract = networks[step.network].contract
         kind = (step.network, number > 0 and bool(contract.state_scales))
-        if kind not in costs:
-            costs[kind] = _cost(networks[step.network], with_state=kind[1])
-        constant, block = costs[kind]
-        for which, size in enumerate(sizes):
-            blocks = math.prod(-(-length // (step.scale * contract.multiple)) for length in size)
-            totals[which] += constant + block * blocks
-    return tuple(totals)
+        if kind not in known:
+            small, large = (probe.count(networks[step.network]) for probe in probes)
+            count = (side // contract.multiple) ** 2  # of blocks in the small picture, twice in the large one
+            block = (large - small) // count
+            known[kind] = (small - count * block, block)
+        constant, block = known[kind]
+        blocks = (
+            math.prod(-(-length // (step.scale * contract.multiple)) for length in size) for size in sizes
+        )
+        costs.append(tuple(constant + block * count for count in blocks))
+    return costs
 
 
-def _cost(network: ProgressiveNetwork, with_state: bool) -> tuple[int, int]:
-    """Of one iteration: its constant cost, and that of every multiple x multiple pixels."""
-    side = network.contract.multiple
-    counts: list[int] = []
-    for height in (2 * side, 4 * side):
-        picture = torch.zeros(1, 3, height, 2 * side)
-        with torch.no_grad():
-            estimate, state = network(picture, picture) if with_state else (picture, None)
-            with FlopCounterMode(display=False) as counter:
-                network(picture, estimate, state)
-        counts.append(counter.get_total_flops() // 2)
-    block = (counts[1] - counts[0]) // 4  # four blocks in the small picture, eight in the large one
-    return counts[0] - 4 * block, block
+class _Probe:
+    """A small picture on its way through the steps.
+
+    Args:
+        height: of the picture, in pixels.
+        width: likewise.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        self.picture = self.estimate = torch.zeros(1, 3, height, width)
+        self.state: State = None
+
+    def count(self, network: ProgressiveNetwork) -> int:
+        """Multiply-accumulates of the next step."""
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.estimate, self.state = network(self.picture, self.estimate, self.state)
+        return counter.get_total_flops() // 2

@@ -16,11 +16,12 @@ from mtdeblur.approaches import Goal, at_level_one, one_stage
 from mtdeblur.data.ladders import LadderBatch
 from mtdeblur.data.validation import ValidationSet
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_state
+from mtdeblur.networks.contract import ProgressiveNetwork, Several, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
 from mtdeblur.training.adversarial import build_adversarial
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 from mtdeblur.training.losses import l1, objective
+from mtdeblur.training.network import trained_together
 
 SAMPLE = 256  # height and width of the sample pictures beside the curves, at most
 
@@ -46,7 +47,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
     hands on are detached. So memory does not grow with the number of iterations. (`approach.through` lets
     several iterations share a backward pass and a step, `approach.trained` says which of them have a loss.)
     The networks of the stacking version are trained one after the other, each for its share of the batches
-    and of the learning rate's schedule.
+    and of the learning rate's schedule; the stages of one network that hand each other a state, together.
 
     Attributes:
         batches_done: how many batches the network has been trained on.
@@ -99,6 +100,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         """
         optimiser = cast("LightningOptimizer", self.optimizers())
         settings, approach = self.config.optimiser, self.config.approach
+        together = trained_together(self.network, approach)
         first, rate = self._turn(batch.number)
         rate *= self._warmth(batch.number)
         for group in optimiser.param_groups:
@@ -116,7 +118,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
         for goal in plan[:first]:  # what comes before the one iteration that is trained
             with torch.no_grad():
                 estimate, state = self._carry_out(goal, batch, estimate, state)
-        plan = plan[first : first + 1] if approach.alone else plan
+        plan = plan[first : first + 1] if approach.alone and not together else plan
+        through = len(plan) if together else approach.through
         losses: list[Tensor] = []
         objectives: list[Tensor] = []
         for number, goal in enumerate(plan, 1):
@@ -127,11 +130,11 @@ class IncrementalTemporalTraining(pl.LightningModule):
                 objectives.append(objective(estimate, sharp, settings))
             else:
                 objectives.append(self.adversarial(estimate, sharp, rate))
-            if number % approach.through and number < len(plan):
+            if number % through and number < len(plan):
                 continue
-            begun = (number - 1) // approach.through * approach.through
-            together = objectives[-1:] if approach.trained == "last" else objectives[begun:]
-            self._learn(optimiser, torch.stack(together).sum())
+            begun = (number - 1) // through * through
+            learned = objectives[-1:] if approach.trained == "last" else objectives[begun:]
+            self._learn(optimiser, torch.stack(learned).sum())
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
         self.log("learning_rate", rate)
@@ -142,7 +145,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
     def _turn(self, batch: int) -> tuple[int, float]:
         """How many networks of the stacking version are trained already (0 otherwise), and the rate."""
         settings = self.config.optimiser
-        if self.config.approach.name != "stacked":
+        if not isinstance(self.network, Several) or self.config.approach.name != "stacked":
             return 0, learning_rate(settings, batch, settings.batches)
         share = -(-settings.batches // self.config.approach.networks)
         return batch // share, learning_rate(settings, batch % share, share)

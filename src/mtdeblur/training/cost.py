@@ -5,9 +5,9 @@ from statistics import fmean
 
 from mtdeblur.approaches import one_stage
 from mtdeblur.networks.contract import members
-from mtdeblur.networks.survey import multiply_accumulates
+from mtdeblur.networks.survey import costs_of_steps, multiply_accumulates
 from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.network import build_network
+from mtdeblur.training.network import build_network, trained_together
 
 BACKWARD = 2
 """A backward pass costs about as much as this many forward passes."""
@@ -32,8 +32,8 @@ def batch_cost(config: TrainingConfig) -> float:
     for level in approach.levels:
         for extra in range(approach.extra[0], approach.extra[1] + 1):
             plan = approach.plan(level, extra, len(members(model)))
-            forward = [multiply_accumulates(model, [goal], (patch, patch))[0] for goal in plan]
-            if approach.alone:
+            forward = [cost for (cost,) in costs_of_steps(model, plan, (patch, patch))]
+            if approach.alone and not trained_together(model, approach):
                 costs.append(fmean(_alone(forward)))
             else:
                 costs.append((1 + BACKWARD) * sum(forward))

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mtdeblur.approaches import SCALES
 from mtdeblur.errors import UserError
-from mtdeblur.networks.contract import Several, members
+from mtdeblur.networks.contract import Contract, Several, members
 from mtdeblur.networks.registry import create_network
-from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.config import ApproachConfig, TrainingConfig
 from mtdeblur.weights.backbone import has_backbone, load_backbone
 from mtdeblur.weights.store import load_network
 
@@ -26,9 +26,12 @@ def build_network(config: TrainingConfig) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
-        networks = [_fresh(config, number) for number in range(config.approach.networks)]
-    network = Several(networks) if len(networks) > 1 else networks[0]
-    _check_scales(networks[0], config)
+        first = _fresh(config, 0)
+        own = len(members(first)) > 1
+        further = [] if own else [_fresh(config, number) for number in range(1, config.approach.networks)]
+    network = Several([first, *further]) if further else first
+    if own:
+        _check_members(first, config)
     if config.network.weights is not None:
         _fill(network, config.network.weights, config.network.name)
     for parameter in network.parameters():
@@ -51,13 +54,29 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
     return network.train()
 
 
-def _check_scales(network: nn.Module, config: TrainingConfig) -> None:
-    """Raise UserError if a network with weights for each scale is to go through other scales."""
-    own = len(members(network))
-    if own > 1 and (config.approach.name != "multi_scale" or own != len(SCALES)):
+def trained_together(model: nn.Module, approach: ApproachConfig) -> bool:
+    """Whether an approach trains all steps of a plan together, through the state that they hand on.
+
+    So it is for a network of several stages, such as MAXIM: only the next stage trains what a stage hands on.
+    The stacking version's networks are trained one after the other.
+    """
+    return approach.name == "stacked" and len(members(model)) > 1 and not isinstance(model, Several)
+
+
+def _check_members(network: nn.Module, config: TrainingConfig) -> None:
+    """Raise UserError if a network with weights of its own for each step is to go through other steps."""
+    name, approach = config.network.name, config.approach
+    scales = cast("Contract", network.contract).scales
+    if max(scales) > 1:
+        if approach.name != "multi_scale" or len(scales) != len(SCALES):
+            raise UserError(
+                f"{name} has weights of its own for {len(scales)} scales: train it with approach.name "
+                f"multi_scale and {len(SCALES)} scales, or convert it with network.options {{scales: 1}}"
+            )
+    elif approach.name != "stacked" or approach.networks != len(scales):
         raise UserError(
-            f"{config.network.name} has weights of its own for {own} scales: train it with approach.name "
-            f"multi_scale and {len(SCALES)} scales, or convert it with network.options {{scales: 1}}"
+            f"{name} has {len(scales)} stages: train it with approach.name stacked and approach.iterations "
+            f"{len(scales)}, or one stage with network.options {{stages: 1}}"
         )
 
 
@@ -84,15 +103,14 @@ def start_at_identity(network: nn.Module) -> None:
             adding it to nothing, stays as it is.
     """
     picture = torch.linspace(0, 1, 3 * 16 * 16).view(1, 3, 16, 16)
-    for number, member in enumerate(members(network)):
+    for number in range(len(members(network))):
         last = last_convolution(network, number)
         parameters = [part for part in (last.weight, last.bias) if part is not None]
         before = [part.detach().clone() for part in parameters]
         with torch.no_grad():
             for part in parameters:
                 part.zero_()
-            estimate, _ = member(picture, picture)
-            if not torch.equal(estimate, picture):
+            if not torch.equal(_run(network, number, picture), picture):
                 for part, value in zip(parameters, before, strict=True):
                     part.copy_(value)
 
@@ -112,9 +130,16 @@ def last_convolution(network: nn.Module, member: int = 0) -> nn.Conv2d:
         ran.append(cast("nn.Conv2d", module))
 
     hooks = [part.register_forward_hook(watch) for part in network.modules() if isinstance(part, nn.Conv2d)]
-    picture = torch.zeros(1, 3, 16, 16)
     with torch.no_grad():
-        members(network)[member](picture, picture)
+        _run(network, member, torch.zeros(1, 3, 16, 16))
     for hook in hooks:
         hook.remove()
     return ran[-1]
+
+
+def _run(network: nn.Module, member: int, picture: Tensor) -> Tensor:
+    """The estimate of a member, with the picture as the estimate so far and the state of those before it."""
+    estimate, state = picture, None
+    for part in members(network)[: member + 1]:
+        estimate, state = part(picture, picture, state)
+    return estimate
