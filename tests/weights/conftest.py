@@ -1,5 +1,6 @@
-"""A writer of TensorFlow checkpoints, from the description of the format and without what reads them."""
+"""Writers of what TensorFlow stores, from the descriptions of the formats and without what reads them."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -122,3 +123,28 @@ def write_checkpoint() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def plain_checksum() -> Callable[[bytes], int]:
     return checksum
+
+
+def write_tfjs(folder: Path, nodes: list[dict], tensors: Mapping[str, Tensor], *, shard: int = 1000) -> None:
+    """Write a graph model of TensorFlow.js, its constants in shards of so many bytes."""
+    raw = b"".join(bytes(tensor.flatten().view(torch.uint8).tolist()) for tensor in tensors.values())
+    pieces = [raw[start : start + shard] for start in range(0, len(raw), shard)]
+    paths = [f"group1-shard{number}of{len(pieces)}.bin" for number in range(1, len(pieces) + 1)]
+    for path, piece in zip(paths, pieces, strict=True):
+        (folder / path).write_bytes(piece)
+    weights = [
+        {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for name, tensor in tensors.items()
+    ]
+    constants = [{"name": name, "op": "Const", "inputs": []} for name in tensors]
+    model = {
+        "format": "graph-model",
+        "modelTopology": {"node": constants + nodes, "library": {}, "versions": {"producer": 1}},
+        "weightsManifest": [{"paths": paths, "weights": weights}],
+    }
+    (folder / "model.json").write_text(json.dumps(model))
+
+
+@pytest.fixture(scope="session")
+def write_model() -> Callable[..., None]:
+    return write_tfjs

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
 from mtdeblur.networks.registry import create_network
-from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, mtrnn, nafnet, scale_recurrent
+from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, maxim, mtrnn, nafnet, scale_recurrent
 from mtdeblur.weights.tensorflow import checkpoint_parts, is_checkpoint, read_checkpoint
 from mtdeblur.weights.tensors import is_pytorch, pytorch_parts, read_pytorch
+from mtdeblur.weights.tfjs import is_model, model_parts, read_model
 
 LAYOUTS: tuple[Layout, ...] = (
     *mtrnn.LAYOUTS,
@@ -22,6 +23,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *nafnet.LAYOUTS,
     *deepdeblur.LAYOUTS,
     *scale_recurrent.LAYOUTS,
+    *maxim.LAYOUTS,
 )
 
 
@@ -42,6 +44,7 @@ class Reader(NamedTuple):
 READERS: tuple[Reader, ...] = (
     Reader(is_pytorch, pytorch_parts, read_pytorch),
     Reader(is_checkpoint, checkpoint_parts, read_checkpoint),
+    Reader(is_model, model_parts, read_model),
 )
 """The first that holds something at a path reads it."""
 
