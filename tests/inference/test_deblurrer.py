@@ -16,7 +16,8 @@ from mtdeblur.inference.engines import choose_precision, fast_bfloat16
 from mtdeblur.inference.windows import unroll_windows
 from mtdeblur.networks.contract import Contract, Several
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
-from mtdeblur.networks.unroll import Step, unroll
+from mtdeblur.networks.registry import create_network
+from mtdeblur.networks.unroll import Step, default_steps, unroll
 from mtdeblur.weights.catalogue import find_weights, offered
 from mtdeblur.weights.store import save_network
 
@@ -329,3 +330,13 @@ def test_a_multi_scale_model_in_tiles_gives_the_same(tmp_path):
     whole = Deblurrer(small_network(), iterations=steps, **PLAIN)(image)
     tiled = Deblurrer(small_network(), iterations=steps, device="cpu", precision="float32", tile=24)(image)
     assert np.abs(whole - tiled).max() < 1e-5
+
+
+def test_coarse_estimates_of_a_network_that_resizes_by_corners_are_enlarged_so():
+    torch.manual_seed(5)
+    network = create_network("scale_recurrent", width=2, corners=True)
+    blurred = torch.rand(1, 3, 16, 24)
+    with torch.no_grad():
+        coarse, *_ = unroll(network, blurred, default_steps(network))
+    first, *_ = Deblurrer(network, **PLAIN).estimates(blurred)
+    torch.testing.assert_close(first[..., ::4, ::4], coarse.clamp(0, 1))

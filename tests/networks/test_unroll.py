@@ -6,7 +6,7 @@ from torch.nn.functional import interpolate
 
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
-from mtdeblur.networks.unroll import Step, resize, unroll
+from mtdeblur.networks.unroll import Step, default_steps, resize, unroll
 
 
 def shrink(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
@@ -83,3 +83,30 @@ def test_a_network_that_takes_in_f2_alone_does_not_see_f1() -> None:
 def test_resizing_to_the_same_size_changes_nothing() -> None:
     image = torch.rand(1, 3, 5, 6)
     assert resize(image, 5, 6) is image
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((8, 12), (4, 6)), ((8, 12), (2, 3)), ((3, 5), (6, 10)), ((7, 1), (4, 3))]
+)
+def test_resized_by_corners_a_row_lies_where_tensorflow_1_took_it_from(size, wanted) -> None:
+    image = torch.rand(2, 3, *size, dtype=torch.float64)
+    expected = image
+    for axis in (2, 3):
+        before, after = size[axis - 2], wanted[axis - 2]
+        rows = []
+        for row in range(after):
+            place = row * before / after
+            first = int(place)
+            second = min(first + 1, before - 1)
+            share = place - first
+            rows.append((1 - share) * expected.select(axis, first) + share * expected.select(axis, second))
+        expected = torch.stack(rows, dim=axis)
+    torch.testing.assert_close(resize(image, *wanted, corners=True), expected)
+
+
+@torch.no_grad()
+def test_a_network_says_how_pictures_are_brought_to_its_scales() -> None:
+    network, blurred = create_network("scale_recurrent", width=2, corners=True), torch.rand(1, 3, 16, 24)
+    coarse, _, _ = unroll(network, blurred, default_steps(network))
+    small = blurred[..., ::4, ::4]
+    torch.testing.assert_close(coarse, network(small, small)[0])

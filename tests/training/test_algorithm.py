@@ -427,3 +427,23 @@ def test_a_goal_at_a_lower_scale_is_the_image_resized(configure: Callable[..., T
             for image in (batch.blurred, batch.ladder[1])
         )
         assert float(loss) == pytest.approx(float((blurred - sharp).abs().mean()), rel=1e-4)
+
+
+def test_goals_of_a_network_that_resizes_by_corners_are_resized_so(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    """A network whose last layer is zero gives black: the loss is the mean of the goal."""
+    options = {"width": 2, "corners": True}
+    config = configure(
+        network={"name": "scale_recurrent", "options": options},
+        approach={"name": "multi_scale", "extra": [1, 3]},
+        optimiser={"learning_rate": 1e-12},
+    )
+    network = create_network("scale_recurrent", **options)
+    for parameter in network.tail.parameters():
+        nn.init.zeros_(parameter)
+    batch = made_up_batch(9, 32)
+    losses = ByHand(network, config, []).by_hand(batch)
+    for loss, scale in zip(losses, (4, 2, 1), strict=True):
+        sharp = batch.ladder[1][..., ::scale, ::scale]
+        assert float(loss) == pytest.approx(float(sharp.mean()), rel=1e-4)

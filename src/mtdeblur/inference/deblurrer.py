@@ -230,7 +230,11 @@ class Deblurrer:
                 networks = [TiledNetwork(network, self.tile) for network in networks]
             elif self.tile == "auto" and height * width > AUTO_TILE_ABOVE:
                 networks = [TiledNetwork(network, AUTO_TILE) for network in networks]
-        estimates = (resize(estimate, height, width) for estimate in unroll(networks, blurred, self.steps))
+        corners = self.contract.corners
+        estimates = (
+            resize(estimate, height, width, corners=corners)
+            for estimate in unroll(networks, blurred, self.steps)
+        )
         return estimates if report is None else _reported(estimates, len(self.steps), report)
 
 

@@ -48,6 +48,8 @@ class Contract:
         iterations: default number of iterations at test time, at full resolution.
         scales: in their place, for a network whose own approach is multi-scale, the scale of each step, such
             as (4, 2, 1); each step is carried out by a member of its own where there are several.
+        corners: pictures and maps are brought to another scale as TensorFlow 1 did it, see
+            `mtdeblur.networks.unroll.resize`.
         precisions: dtypes it runs in without visible loss (torch names, "float32" first).
         global_operation: what takes in the whole picture at once, such as pooling, or None; exact tiling
             refuses a network that has one and gives this as the reason.
@@ -63,6 +65,7 @@ class Contract:
     state_scales: tuple[int, ...]
     iterations: int = 6
     scales: tuple[int, ...] = ()
+    corners: bool = False
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     global_operation: str | None = None
     window: int | None = None

@@ -28,11 +28,13 @@ class ScaleRecurrentConfig:
         width: channels at the finest scale; doubled at each of the two coarser ones.
         grey: one network for grey images, which R, G and B go through each on its own.
         recurrent: carry the state of a convolutional LSTM from scale to scale; the authors' is grey as well.
+        corners: resize between scales as TensorFlow 1 did, for which the authors' weights were trained.
     """
 
     width: int = 32
     grey: bool = False
     recurrent: bool = False
+    corners: bool = False
 
 
 class LSTMState(NamedTuple):
@@ -99,6 +101,7 @@ class ScaleRecurrent(nn.Module):
             halo=188 if self.config.recurrent else 184,
             state_scales=(4, 4) if self.config.recurrent else (),
             scales=coarse_to_fine(3),
+            corners=self.config.corners,
             precisions=("float32",),
             original="Tao et al., CVPR 2018; MIT",
         )

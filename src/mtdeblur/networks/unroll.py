@@ -93,21 +93,30 @@ def carry_out(
     padded = [-(-side // contract.multiple) * contract.multiple for side in (height, width)]
     if state is not None and contract.state_scales:
         maps = (
-            resize(part, padded[0] // smaller, padded[1] // smaller)
+            resize(part, padded[0] // smaller, padded[1] // smaller, corners=contract.corners)
             for part, smaller in zip(state, contract.state_scales, strict=True)
         )
         state = same_state(state, maps)
-    return network(resize(blurred, height, width), resize(estimate, height, width), state)
+    blurred, estimate = (
+        resize(image, height, width, corners=contract.corners) for image in (blurred, estimate)
+    )
+    return network(blurred, estimate, state)
 
 
-def resize(image: Tensor, height: int, width: int) -> Tensor:
-    """Resize bilinearly, without antialiasing, pixel areas aligned; the image itself where nothing changes.
+def resize(image: Tensor, height: int, width: int, *, corners: bool = False) -> Tensor:
+    """Resize bilinearly, without antialiasing; the image itself where nothing changes.
 
     Args:
         image: (B, C, H, W), float.
         height: of the result, in pixels.
         width: of the result, in pixels.
+        corners: take row i of h from row i H / h, as TensorFlow 1 did; otherwise pixel areas are aligned, and
+            it is row (i + 1/2) H / h - 1/2.
     """
     if image.shape[-2:] == (height, width):
         return image
+    if corners:  # with one more row and column, alike, from end to end
+        more = functional.pad(image, (0, 1, 0, 1), mode="replicate")
+        larger = functional.interpolate(more, (height + 1, width + 1), mode="bilinear", align_corners=True)
+        return larger[..., :height, :width]
     return functional.interpolate(image, (height, width), mode="bilinear", align_corners=False)

@@ -124,7 +124,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
         objectives: list[Tensor] = []
         for number, goal in enumerate(plan, 1):
             estimate, state = self._carry_out(goal, batch, estimate, state)
-            sharp = resize(batch.ladder[goal.level], *estimate.shape[-2:])
+            corners = self.members[goal.network].contract.corners
+            sharp = resize(batch.ladder[goal.level], *estimate.shape[-2:], corners=corners)
             losses.append(l1(estimate, sharp).detach().mean())
             if self.adversarial is None:
                 objectives.append(objective(estimate, sharp, settings))
@@ -192,7 +193,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
         for number, (blurred, sharp) in enumerate(chosen.pairs):
             blurred, sharp = blurred.to(self.device), sharp.to(self.device)
             estimates = unroll(self.members, blurred, self.steps)
-            images = [blurred, *(resize(estimate, *blurred.shape[-2:]) for estimate in estimates)]
+            size, corners = blurred.shape[-2:], self.members[0].contract.corners
+            images = [blurred, *(resize(estimate, *size, corners=corners) for estimate in estimates)]
             totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
             if number == 0:
                 self._show(chosen.name, images)

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtdeblur.errors import UserError
+from mtdeblur.weights.foreign import checkpoint_files
 
 Quality = Literal["fast", "good", "best"]
 """What a user may ask for who does not want to know about weights and steps."""
@@ -102,7 +103,8 @@ def find_weights(source: str | Path | None = None) -> Path:
     """The weights file or folder that a name or a path stands for, downloaded first if the catalogue says so.
 
     Args:
-        source: a name of the catalogue, the path of a file or of a folder, or None for the default weights.
+        source: a name of the catalogue, the path of a file or of a folder, what the names of a checkpoint's
+            files begin with, or None for the default weights.
 
     Raises:
         UserError: if there is no such name or file, it cannot be downloaded, or it is not the file that the
@@ -114,7 +116,7 @@ def find_weights(source: str | Path | None = None) -> Path:
     if isinstance(source, str) and source in entries:
         return _fetch(source, entries[source])
     path = Path(source).expanduser()
-    if not path.exists():
+    if not path.exists() and not checkpoint_files(path):
         raise UserError(
             f"there are no weights {str(source)!r}: give a file, a folder, or one of {', '.join(entries)}"
         )

@@ -1,49 +1,78 @@
-"""Released weights of other programs: state dicts of PyTorch whose layout is recognised by their names.
+"""Released weights of other programs: named tensors whose layout is recognised by their names.
 
-Another program's layout is a file in `mtdeblur.weights.layouts` and its line in `LAYOUTS` here.
+Another program's layout is a file in `mtdeblur.weights.layouts` and its line in `LAYOUTS` here; another way
+to store tensors is a line in `READERS`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
 from mtdeblur.networks.registry import create_network
-from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, mtrnn, nafnet
-from mtdeblur.weights.tensors import read_tensors
+from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, maxim, mtrnn, nafnet, scale_recurrent
+from mtdeblur.weights.tensorflow import checkpoint_parts, is_checkpoint, read_checkpoint
+from mtdeblur.weights.tensors import is_pytorch, pytorch_parts, read_pytorch
+from mtdeblur.weights.tfjs import is_model, model_parts, read_model
 
 LAYOUTS: tuple[Layout, ...] = (
     *mtrnn.LAYOUTS,
     *dmphn.LAYOUTS,
     *nafnet.LAYOUTS,
     *deepdeblur.LAYOUTS,
+    *scale_recurrent.LAYOUTS,
+    *maxim.LAYOUTS,
 )
 
-SUFFIXES = (".pt", ".pth", ".pkl")
-"""Of files that PyTorch wrote."""
+
+class Reader(NamedTuple):
+    """One way to store tensors under names, in a file or in a folder of files.
+
+    Attributes:
+        holds: whether what is at a path is stored this way; it may also be what the files' names begin with.
+        parts: the files that make up the weights there, by their names.
+        read: their tensors.
+    """
+
+    holds: Callable[[Path], bool]
+    parts: Callable[[Path], list[Path]]
+    read: Callable[[Path], dict[str, Tensor]]
+
+
+READERS: tuple[Reader, ...] = (
+    Reader(is_pytorch, pytorch_parts, read_pytorch),
+    Reader(is_checkpoint, checkpoint_parts, read_checkpoint),
+    Reader(is_model, model_parts, read_model),
+)
+"""The first that holds something at a path reads it."""
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a path is that of another program's weights: a folder, or a file that PyTorch wrote."""
-    return path.is_dir() or path.suffix.lower() in SUFFIXES
+    """Whether a path is that of another program's weights: any folder, and what a reader knows."""
+    return path.is_dir() or _reader(path) is not None
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """The files that make up a set of weights: the file itself, or a folder's files that PyTorch wrote.
+    """The files that make up a set of weights, ours or another program's; none where there is nothing.
 
     Raises:
-        OSError: if the folder cannot be read.
+        UserError: if they cannot be listed.
     """
-    if not path.is_dir():
-        return [path]
-    return sorted(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+    try:
+        reader = _reader(path)
+        files = reader.parts(path) if reader else [path]
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return [file for file in files if file.is_file()]
 
 
 def load_foreign(path: Path) -> nn.Module:
     """Read another program's weights.
 
     Args:
-        path: a file that `torch.save` wrote, or a folder of such files. Tensors alone are unpickled.
+        path: a file or a folder of files that one of `READERS` knows. Tensors alone are unpickled.
 
     Returns:
         The network with these weights, float32, in evaluation mode, on the CPU.
@@ -51,10 +80,11 @@ def load_foreign(path: Path) -> nn.Module:
     Raises:
         UserError: if there is nothing at the path, it is damaged, or its layout is unknown.
     """
-    if not path.exists():
+    if not path.exists() and not checkpoint_files(path):
         raise UserError(f"there is no weights file {path}")
     try:
-        state = _read(path)
+        reader = _reader(path)
+        state = reader.read(path) if reader else {}
         layout = next((layout for layout in LAYOUTS if layout.mark in state), None)
         if layout is None:
             names = dict.fromkeys(layout.name for layout in LAYOUTS)
@@ -63,14 +93,14 @@ def load_foreign(path: Path) -> nn.Module:
         network = create_network(name, **options)
         network.load_state_dict(renamed)
     except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:400]
-        raise UserError(f"cannot load weights from {path}: {reason}") from None
+        raise _unreadable(path, error) from None
     return network.float().eval()
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The state dict of a file; of a folder that of all its files, under `FILE.NAME`."""
-    if not path.is_dir():
-        return read_tensors(path)
-    states = {file.stem: read_tensors(file) for file in checkpoint_files(path)}
-    return {f"{stem}.{name}": value for stem, state in states.items() for name, value in state.items()}
+def _reader(path: Path) -> Reader | None:
+    return next((reader for reader in READERS if reader.holds(path)), None)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:600]
+    return UserError(f"cannot load weights from {path}: {reason}")

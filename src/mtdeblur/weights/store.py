@@ -111,8 +111,8 @@ def load_network(source: str | Path) -> nn.Module:
     """Build the network that a weights file describes, with its weights.
 
     Args:
-        source: a file that `save_network` wrote, or another program's released weights: a file (`.pt`, `.pth`
-            or `.pkl`) or a folder, whose layout is recognised (see `mtdeblur.weights.foreign`).
+        source: a file that `save_network` wrote, or another program's released weights: a file or a folder
+            whose layout is recognised, see `mtdeblur.weights.foreign`.
 
     Returns:
         The network in evaluation mode, its weights float32, on the CPU.

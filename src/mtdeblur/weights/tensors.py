@@ -1,6 +1,7 @@
 """Reading the named tensors of other programs' weights files; nothing but tensors is unpickled."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -14,6 +15,37 @@ from mtdeblur.errors import UserError
 
 _WRAPPINGS = ("params_ema", "params", "state_dict", "G")
 """Keys under which programs store a state dict beside other things."""
+
+
+SUFFIXES = (".pt", ".pth", ".pkl")
+"""Of files that PyTorch wrote."""
+
+
+def is_pytorch(path: Path) -> bool:
+    """Whether a path is that of a file that PyTorch wrote, or of a folder with one."""
+    return bool(pytorch_parts(path))
+
+
+def pytorch_parts(path: Path) -> list[Path]:
+    """The file, or a folder's files that PyTorch wrote.
+
+    Raises:
+        OSError: if the folder cannot be read.
+    """
+    files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+    return sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+
+
+def read_pytorch(path: Path) -> dict[str, Tensor]:
+    """The state dict of a file; of a folder that of all its files, under `FILE.NAME`.
+
+    Raises:
+        UserError: as `read_tensors` does.
+    """
+    if not path.is_dir():
+        return read_tensors(path)
+    states = {file.stem: read_tensors(file) for file in pytorch_parts(path)}
+    return {f"{stem}.{name}": value for stem, state in states.items() for name, value in state.items()}
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -38,6 +70,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         reason = str(error)
     raise UserError(f"cannot load weights from {path}: {reason}")
+
+
+def to_tensor(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+    """Raw numbers, the least significant byte first, as a tensor of their own.
+
+    Raises:
+        ValueError: if there are more or fewer than the shape has.
+    """
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(data)} bytes are no {dtype} of the shape {tuple(shape)}")
+    if not data:
+        return torch.zeros(shape, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:
