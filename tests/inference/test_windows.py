@@ -65,7 +65,7 @@ def restated(blurred: np.ndarray, side: int, overlap: int, steps: int) -> list[n
         if length <= side:
             return [(0, length)]
         number = int(np.ceil((length - overlap) / (side - overlap)))
-        return [(int(round(n * (length - side) / (number - 1))), side) for n in range(number)]
+        return [(round(n * (length - side) / (number - 1)), side) for n in range(number)]
 
     def weight(size):
         own = min(overlap, size // 4)

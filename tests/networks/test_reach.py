@@ -31,6 +31,8 @@ GLOBAL = {
     "deblurgan_v2, converted": ("deblurgan_v2", {"width": 4, "converted": True}),
     "dmphn": ("dmphn", {"width": 1}),
     "dmphn, converted": ("dmphn", {"width": 1, "converted": True}),
+    "maxim": ("maxim", {"width": 8, "tokens": (4, 4, 2, 2)}),
+    "maxim, converted": ("maxim", {"width": 8, "tokens": (4, 4, 2, 2), "stages": 1, "converted": True}),
     "nafnet": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,)}),
     "nafnet, converted": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,), "converted": True}),
 }

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mtdeblur.networks.contract import members, pad_to_multiple, same_state
 from mtdeblur.networks.registry import NETWORKS, create_network, network_options
 from mtdeblur.networks.survey import multiply_accumulates
-from mtdeblur.networks.unroll import Step, default_steps, unroll
+from mtdeblur.networks.unroll import Step, carry_out, default_steps, resize, unroll
 
 SMALL = {
     "deblurgan_v2": ("deblurgan_v2", {"width": 8}),
@@ -20,6 +20,9 @@ SMALL = {
     "dmphn 1-2": ("dmphn", {"width": 4, "levels": 2}),
     "dmphn 1-2-4-8-16": ("dmphn", {"width": 4, "levels": 5}),
     "dmphn, Stack(3), converted": ("dmphn", {"width": 4, "stack": 3, "converted": True}),
+    "maxim": ("maxim", {"width": 16, "tokens": (4, 4, 2, 2)}),
+    "maxim, one stage": ("maxim", {"width": 16, "tokens": (8, 4, 2, 2), "stages": 1}),
+    "maxim, converted": ("maxim", {"width": 16, "tokens": (4, 4, 2, 2), "stages": 1, "converted": True}),
     "mtnaf": ("mtnaf", {"width": 4, "blocks": (1, 2, 3, 1, 2)}),
     "mtnaf, wide kernels": (
         "mtnaf",
@@ -52,7 +55,7 @@ def randomised(name, options) -> nn.Module:
     torch.manual_seed(7)
     network = create_network(name, **options)
     for parameter in network.parameters():
-        fan_in = parameter[0].numel() if parameter.dim() == 4 else 1
+        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
         nn.init.normal_(parameter, std=0.5 / fan_in**0.5)
     return network.eval()
 
@@ -61,29 +64,48 @@ def test_every_registered_network_is_tested_here():
     assert {name for name, _ in SMALL.values()} == set(NETWORKS)
 
 
+def own_steps(network):
+    """Those of its own approach at test time, two where they are all alike."""
+    return default_steps(network) if network.contract.scales else (Step(),) * 2
+
+
+def plans(network):
+    """Ways to run it: by itself again and again, and through its own steps where they differ."""
+    yield network, (Step(),) * 3
+    if network.contract.scales:
+        yield members(network), default_steps(network)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (8, 8), (37, 21)])
 def test_any_size_from_one_pixel_up_comes_back_with_the_state_that_the_contract_names(network, size):
-    contract = network.contract
     blurred = torch.rand(2, 3, *size)
-    with torch.no_grad():
-        estimate, state = network(blurred, blurred)
-        second, state = network(blurred, estimate, state)
-    assert estimate.shape == second.shape == blurred.shape
-    assert torch.isfinite(second).all()
-    padded = pad_to_multiple(blurred, contract.multiple).shape[-2:]
-    assert [tuple(f.shape[-2:]) for f in state or ()] == [
-        (padded[0] // scale, padded[1] // scale) for scale in contract.state_scales
-    ]
-    assert (state is not None) == bool(contract.state_scales)
+    estimate, state = blurred, None
+    for step in own_steps(network):
+        member = members(network)[step.network]
+        with torch.no_grad():
+            estimate, state = carry_out(member, step.scale, blurred, estimate, state)
+        smaller = blurred[..., :: step.scale, :: step.scale]
+        assert estimate.shape == smaller.shape
+        assert torch.isfinite(estimate).all()
+        padded = pad_to_multiple(smaller, member.contract.multiple).shape[-2:]
+        assert [tuple(f.shape[-2:]) for f in state or ()] == [
+            (padded[0] // scale, padded[1] // scale) for scale in member.contract.state_scales
+        ]
+        assert (state is not None) == bool(member.contract.state_scales)
 
 
 def test_padding_repeats_the_last_row_and_column(network):
-    blurred, estimate = torch.rand(2, 1, 3, 13, 18).unbind()
+    blurred, *estimates = torch.rand(4, 1, 3, 13, 18).unbind()
     multiple = network.contract.multiple
-    with torch.no_grad():
-        cropped, _ = network(blurred, estimate)
-        whole, _ = network(pad_to_multiple(blurred, multiple), pad_to_multiple(estimate, multiple))
-    torch.testing.assert_close(cropped, whole[..., :13, :18])
+    state = whole_state = None
+    coarse = own_steps(network)[0].scale > 1
+    for estimate, step in zip(estimates, own_steps(network), strict=False):
+        member = network if coarse else members(network)[step.network]
+        with torch.no_grad():
+            cropped, state = member(blurred, estimate, state)
+            whole = (pad_to_multiple(image, multiple) for image in (blurred, estimate))
+            whole, whole_state = member(*whole, whole_state)
+        torch.testing.assert_close(cropped, whole[..., :13, :18])
 
 
 def test_pad_to_multiple_repeats_edges_and_leaves_fitting_pictures_alone():
@@ -96,20 +118,19 @@ def test_pad_to_multiple_repeats_edges_and_leaves_fitting_pictures_alone():
 def test_a_batch_is_the_same_as_its_pictures_one_by_one(network):
     blurred = torch.rand(3, 3, 9, 14, dtype=torch.float64)
     network.double()
-    with torch.no_grad():
-        together = list(unroll(network, blurred, 3))
-        single = [
-            torch.cat(step) for step in zip(*(unroll(network, b[None], 3) for b in blurred), strict=True)
-        ]
-    for left, right in zip(together, single, strict=True):
-        torch.testing.assert_close(left, right, rtol=0, atol=1e-12)
+    for networks, steps in plans(network):
+        with torch.no_grad():
+            together = list(unroll(networks, blurred, steps))
+            apart = zip(*(unroll(networks, b[None], steps) for b in blurred), strict=True)
+            single = [torch.cat(step) for step in apart]
+        for left, right in zip(together, single, strict=True):
+            torch.testing.assert_close(left, right, rtol=0, atol=1e-12)
 
 
 def test_every_parameter_gets_a_gradient_from_its_own_steps_or_two_iterations(network):
     """All but those that a network brings along and never runs: DeblurGAN-v2's need none."""
     blurred = torch.rand(1, 3, 16, 24)
-    steps = default_steps(network) if network.contract.scales else 2
-    estimates = list(unroll(members(network), blurred, steps))
+    estimates = list(unroll(members(network), blurred, own_steps(network)))
     torch.stack(
         [(estimate - torch.rand_like(estimate)).abs().mean() for estimate in estimates]
     ).sum().backward()
@@ -121,33 +142,43 @@ def test_every_parameter_gets_a_gradient_from_its_own_steps_or_two_iterations(ne
 
 def test_the_same_input_gives_the_same_output(network):
     blurred = torch.rand(1, 3, 20, 12)
-    with torch.no_grad():
-        first, second = list(unroll(network, blurred, 3)), list(unroll(network, blurred, 3))
-    for left, right in zip(first, second, strict=True):
-        assert torch.equal(left, right)
+    for networks, steps in plans(network):
+        with torch.no_grad():
+            first, second = (list(unroll(networks, blurred, steps)) for _ in range(2))
+        for left, right in zip(first, second, strict=True):
+            assert torch.equal(left, right)
 
 
 def test_nothing_is_hidden_in_the_network_between_iterations(network):
-    """Interrupting a picture for another one, or going on from a copied state, changes nothing."""
+    """Interrupting a picture for another one, or resuming from a copied state, changes nothing."""
     blurred, other = torch.rand(2, 1, 3, 16, 16).unbind()
+    networks, steps = members(network), own_steps(network)
+    estimate, state = blurred, None
     with torch.no_grad():
-        *_, expected = unroll(network, blurred, 2)
-        estimate, state = network(blurred, blurred)
-        kept = same_state(state, (f.clone() for f in state or ()))
-        list(unroll(network, other, 2))
-        resumed, _ = network(blurred, estimate.clone(), kept)
-    assert torch.equal(resumed, expected)
+        for step, expected in zip(steps, list(unroll(networks, blurred, steps)), strict=True):
+            kept = same_state(state, (f.clone() for f in state or ()))
+            list(unroll(networks, other, steps))
+            member = networks[step.network]
+            estimate, state = carry_out(member, step.scale, blurred, estimate.clone(), kept)
+            assert torch.equal(estimate, expected)
 
 
 def test_later_iterations_use_the_estimate_and_the_state(network):
     blurred = torch.rand(1, 3, 16, 16)
+    networks, (*before, last) = members(network), own_steps(network)
+    estimate, state = blurred, None
     with torch.no_grad():
-        estimate, state = network(blurred, blurred)
-        expected, _ = network(blurred, estimate, state)
-        assert not torch.equal(network(blurred, estimate + 0.1, state)[0], expected)
+        for step in before:
+            estimate, state = carry_out(networks[step.network], step.scale, blurred, estimate, state)
+
+        def finish(estimate, state):
+            return carry_out(networks[last.network], last.scale, blurred, estimate, state)[0]
+
+        expected = finish(estimate, state)
+        assert not torch.equal(finish(estimate + 0.1, state), expected)
         for changed in range(len(state or ())):
             other = same_state(state, (x + 0.1 * (i == changed) for i, x in enumerate(state)))
-            assert not torch.equal(network(blurred, estimate, other)[0], expected)
+            assert not torch.equal(finish(estimate, other), expected)
 
 
 def test_options_rebuild_the_network(network):
@@ -169,16 +200,17 @@ IN_BFLOAT16 = [
 @pytest.mark.parametrize("way", ["weights", "autocast"])
 def test_in_bfloat16_only_the_residual_is_rounded(network, way):
     blurred = torch.rand(1, 3, 16, 16)
+    networks, steps = members(network), own_steps(network)
     with torch.no_grad():
-        exact = list(unroll(network, blurred, 2))
+        exact = list(unroll(networks, blurred, steps))
         if way == "weights":
-            rounded = list(unroll(network.to(torch.bfloat16), blurred, 2))
-        else:
-            with torch.autocast("cpu", torch.bfloat16):
-                rounded = list(unroll(network, blurred, 2))
+            network.to(torch.bfloat16)
+        with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+            rounded = list(unroll(networks, blurred, steps))
     for left, right in zip(exact, rounded, strict=True):
         assert right.dtype == torch.float32
-        assert (left - right).abs().max() < 0.05 * (left - blurred).abs().max()
+        residual = left - resize(blurred, *left.shape[-2:])
+        assert (left - right).abs().max() < 0.05 * residual.abs().max()
 
 
 @pytest.mark.parametrize(
@@ -227,6 +259,10 @@ def test_options_outside_table_1_are_refused(options):
         ("dmphn", {"stack": 3}, 16_273_179),
         ("dmphn", {"stack": 4}, 21_697_572),
         ("dmphn", {"converted": True}, 5_426_985),
+        ("maxim", {}, 22_207_605),
+        ("maxim", {"stages": 2}, 14_170_988),
+        ("maxim", {"stages": 1}, 6_134_371),
+        ("maxim", {"stages": 1, "converted": True}, 6_134_371 + 3 * 9 * (32 + 64 + 128)),
         ("nafnet", {}, 17_111_907),
         ("nafnet", {"converted": True}, 17_111_907 + 3 * 32 * 9),
         ("scale_recurrent", {}, 6_881_251),
@@ -257,8 +293,9 @@ def test_cost_of_one_iteration(name, flop_per_pixel):
     assert counter.get_total_flops() == flop_per_pixel * 32 * 64
 
 
-@pytest.mark.parametrize("steps", [[Step()] * 3, [Step(4), Step(2), Step(), Step(2)]], ids=len)
+@pytest.mark.parametrize("steps", [[Step()] * 3, [Step(4), Step(2), Step(), Step(2)], None], ids=str)
 def test_the_cost_surveyed_is_that_of_every_step_carried_out(network, steps):
+    steps = steps or own_steps(network)
     blurred = torch.rand(1, 3, 45, 75)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         list(unroll(members(network), blurred, steps))
