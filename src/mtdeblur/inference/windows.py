@@ -18,8 +18,8 @@ from mtdeblur.networks.unroll import StepLike, resize, unroll
 OVERLAP = 64
 """Pixels that neighbouring windows share at least; no more than a quarter of a window."""
 TOGETHER_UP_TO = 1_500_000
-"""Pixels of a picture whose windows advance together, step by step, so that whole estimates come early; that
-keeps the state of every window. Windows of a larger picture go through all their steps one after the other."""
+"""Pixels of a picture whose windows advance together, step by step, so that whole estimates come early; the
+state of every window is kept. Windows of a larger picture go through all their steps one after the other."""
 
 Report = Callable[[float], None]
 """Told the share of the work that is done, from 0 to 1."""

@@ -140,7 +140,7 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def inference_form(network: ProgressiveNetwork, dtype: torch.dtype) -> ProgressiveNetwork | None:
-    """What a network offers to run in its place at inference on a processor, faster and equal but for rounding.
+    """What a network offers for inference on a processor: faster, and equal to it but for rounding.
 
     Args:
         network: trained, float32, on the CPU; one that offers a form has a method `for_inference`.

@@ -1,4 +1,4 @@
-"""MAXIM (Tu et al., CVPR 2022): three stages, each a U-Net of multi-axis gated MLPs, as progressive members."""
+"""MAXIM (Tu et al., CVPR 2022): stages, each a U-Net of multi-axis gated MLPs, as members of a model."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -95,7 +95,7 @@ class MAXIM(nn.Module):
 class Stage(nn.Module):
     """One stage: a U-Net that adds a residual to the blurred image.
 
-    The supervised attention (SAM) of a stage has its weights in the next one, since nobody else uses its features.
+    The weights of a stage's supervised attention (SAM) are in the next stage, the only one that uses it.
 
     Args:
         config: of the network.
@@ -111,6 +111,7 @@ class Stage(nn.Module):
         below = (*widths[1:], widths[-1])  # channels that come up to each level
         images = 6 if config.converted else 3
         self.input = nn.ModuleList(Convolution(images, c, 3, padding=1) for c in widths)
+        self.supervise, self.fuse, self.cross = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         if number:
             self.supervise = nn.ModuleList(
                 SupervisedAttention(c, picture=i > 0) for i, c in enumerate(widths)
@@ -153,26 +154,25 @@ class Stage(nn.Module):
 
         Args:
             blurred: I0, (B, 3, H, W) in [0, 1], float.
-            estimate: the estimate so far, same shape. The first stage deblurs it, converted beside I0; the later
-                stages, which deblur I0, weight the state by it.
+            estimate: the estimate so far, same shape. The first stage deblurs it, converted beside I0; the
+                later stages deblur I0, and weight the state by it.
             state: what the stage before gave back; not looked at by the first.
 
         Returns:
-            The new estimate (B, 3, H, W), not clamped, and the `StageMaps` of the picture padded to the multiple;
-            None where there is one stage.
+            The new estimate (B, 3, H, W), not clamped, and the `StageMaps` of the picture padded to the
+            multiple; None where there is one stage.
 
         Raises:
             ValueError: if the shapes do not fit, or a later stage has no state.
         """
         check_inputs(blurred, estimate)
+        self.needs_state(state)
         height, width = blurred.shape[-2:]
-        first = estimate if self.number == 0 else blurred
-        seen = torch.cat([blurred, estimate], dim=1) if self.config.converted else first  # (B, 3 or 6, H, W)
+        dtype = self.output.weight.dtype
+        seen = self.sees(blurred, estimate)  # (B, 3 or 6, H, W)
         images = pyramid(pad_to_multiple(seen, self.config.multiple))
         maps = [part.permute(0, 2, 3, 1) for part in state or ()]
-        inputs = [
-            convolve(x.to(self.output.weight.dtype)) for convolve, x in zip(self.input, images, strict=True)
-        ]
+        inputs = [convolve(x.to(dtype)) for convolve, x in zip(self.input, images, strict=True)]
         if self.number:
             padded = pad_to_multiple(estimate, self.config.multiple).permute(0, 2, 3, 1)
             inputs = self._take_over(inputs, [padded, *images[1:]], maps)
@@ -181,6 +181,17 @@ class Stage(nn.Module):
         residual = self.output(decoded[0]).permute(0, 3, 1, 2)[..., :height, :width]
         kept = (part.permute(0, 3, 1, 2) for part in (*encoded, *decoded))
         return seen[:, :3] + residual, StageMaps(*kept) if self.config.stages > 1 else None
+
+    def sees(self, blurred: Tensor, estimate: Tensor) -> Tensor:
+        """What the stage deblurs, (B, 3, H, W), or I0 and the estimate, (B, 6, H, W)."""
+        if self.config.converted:
+            return torch.cat([blurred, estimate], dim=1)
+        return blurred if self.number else estimate
+
+    def needs_state(self, state: State) -> None:
+        """Raise ValueError if the state is missing."""
+        if self.number and state is None:
+            raise ValueError(f"stage {self.number + 1} needs the state that stage {self.number} gives")
 
     def for_inference(self, dtype: torch.dtype) -> ProgressiveNetwork:
         """See `mtdeblur.networks.contract.inference_form`."""
@@ -192,8 +203,6 @@ class Stage(nn.Module):
         self, inputs: Iterable[Tensor], pictures: Iterable[Tensor], maps: list[Tensor]
     ) -> list[Tensor]:
         """Fuse the features of the stage before into the inputs of each level."""
-        if not maps:
-            raise ValueError(f"stage {self.number + 1} needs the state that stage {self.number} gives")
         features = (
             supervise(x, picture)
             for supervise, x, picture in zip(self.supervise, maps[LEVELS:], pictures, strict=True)

@@ -1,7 +1,7 @@
 """The building blocks of MAXIM (Tu et al., CVPR 2022): gated MLPs that mix pixels along two axes.
 
-Maps are (B, H, W, C) here: dense layers and normalisation work on the last axis without a copy, and a convolution
-sees a permuted view that is channels-last already.
+Maps are (B, H, W, C) here: dense layers and normalisation work on the last axis without a copy, and a
+convolution sees a permuted view that is channels-last already.
 """
 
 from typing import Literal
@@ -19,28 +19,28 @@ REDUCTION = 4  # of channels in the channel attention
 class Convolution(nn.Conv2d):
     """A convolution from (B, H, W, c) to (B, H', W', d)."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """Convolve."""
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 class Doubling(nn.ConvTranspose2d):
     """Transposed convolution 2x2 with stride 2: (B, H, W, c) to (B, 2H, 2W, d)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(channels_in, channels_out, 2, stride=2)
+        super().__init__(channels_in, channels_out, 2, stride=2)  # pyright: ignore[reportUnknownMemberType]
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Double height and width."""
-        return super().forward(x.permute(0, 3, 1, 2), output_size).permute(0, 2, 3, 1)
+        return super().forward(input.permute(0, 3, 1, 2), output_size).permute(0, 2, 3, 1)
 
 
 class TokenMixing(nn.Linear):
     """One dense layer over the pixels of every block, or over those of the grid; channels stay apart.
 
-    `block`: the picture is cut into blocks of side x side neighbouring pixels; the tokens are the pixels of a block.
-    `grid`: the picture is cut into side x side cells; the tokens are the pixels that lie at one place of all cells,
-    so that every pixel sees the whole picture.
+    `block`: the picture is cut into blocks of side x side neighbouring pixels; the tokens are the pixels of a
+    block. `grid`: the picture is cut into side x side cells; the tokens are the pixels that lie at one place of
+    all cells, so that every pixel sees the whole picture.
 
     Args:
         side: of a block, or of the grid.
@@ -48,13 +48,13 @@ class TokenMixing(nn.Linear):
     """
 
     def __init__(self, side: int, axis: Axis) -> None:
-        super().__init__(side * side, side * side)
+        super().__init__(side * side, side * side)  # pyright: ignore[reportUnknownMemberType]
         self.side = side
-        self.axis = axis
+        self.axis: Axis = axis
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(B, H, W, C) to the same shape; H and W are multiples of the side."""
-        tokens = split_tokens(x, self.side, self.axis)  # (s, s, B, H/s, W/s, C)
+        tokens = split_tokens(input, self.side, self.axis)  # (s, s, B, H/s, W/s, C)
         mixed = torch.addmm(self.bias[:, None], self.weight, tokens.reshape(self.side**2, -1))
         return join_tokens(mixed.view(tokens.shape), self.axis)
 
@@ -149,7 +149,7 @@ class ConvolutionalAttention(nn.Module):
 
 
 class DenseAttention(nn.Module):
-    """Residual dense channel attention block (RDCAB), of the bottleneck: dense layers in place of convolutions."""
+    """Residual dense channel attention block (RDCAB) of the bottleneck: dense layers, then channel attention."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class DenseAttention(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A dense layer to `channels`, then twice a multi-axis MLP and an attention block, with a skip over both."""
+    """A dense layer to `channels`, then twice a multi-axis MLP and an attention block; a skip over all four."""
 
     def __init__(
         self,

@@ -70,9 +70,9 @@ def create_network(name: str, **options: Any) -> nn.Module:
 def conversion(name: str) -> dict[str, Any] | None:
     """The options that convert a network to multi-temporal, as in the starred rows of Table 3.
 
-    An image-to-image network takes in three more channels, and so does the first stage of one that has several;
-    one with weights for every scale keeps those of the finest; one that shares them over scales is merely run
-    at full resolution.
+    An image-to-image network takes in three more channels, and so does the first stage of one that has
+    several; one with weights for every scale keeps those of the finest; one that shares them over scales is
+    merely run at full resolution.
 
     Args:
         name: a key of `NETWORKS`.

@@ -113,7 +113,9 @@ class ApproachConfig(Section):
         if self.iterations is not None and self.name == "multi_scale":
             raise ValueError("multi_scale has one iteration at each of its scales; leave iterations out")
         if self.name == "stacked" and (self.through > 1 or not self.sharing):
-            raise ValueError("stacked has networks of its own, one after the other: neither through nor sharing")
+            raise ValueError(
+                "stacked has networks of its own, one after the other: neither through nor sharing"
+            )
         if self.trained == "last" and self.through == 1:
             raise ValueError(
                 "trained: last needs iterations that are back-propagated through together (through)"
