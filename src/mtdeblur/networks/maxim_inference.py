@@ -1,8 +1,8 @@
 """A stage of MAXIM as it runs fast on a processor; derived from the trained one, never stored.
 
-An input convolution or a resize is merged with the dense layer that takes it in, and a concatenation before a
-dense layer becomes a sum. See `mtdeblur.networks.multi_axis_inference` for the blocks. Maps are (H, W, C) here,
-one picture at a time.
+An input convolution or a resize is merged with the dense layer that takes it in, and a concatenation before
+a dense layer becomes a sum. The blocks are in `mtdeblur.networks.multi_axis_inference`. Maps are (H, W, C)
+here, one picture at a time.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from mtdeblur.networks.multi_axis_inference import (
     InferenceTrunk,
     convolve,
     exact,
+    without_bias,
 )
 
 
@@ -73,12 +74,8 @@ class _Encoder:
         self.bottleneck = [InferenceTrunk(trunk, dtype) for trunk in stage.bottleneck]
         first, second = (_first_layer(trunk) for trunk in stage.bottleneck)
         self.between = second.to(dtype)
-        self.fusions = [
-            _Fusion(
-                cast("SupervisedAttention", sam), cast("CrossGating", fuse), cast("CrossGating", cross), dtype
-            )
-            for sam, fuse, cross in zip(stage.supervise, stage.fuse, stage.cross, strict=True)
-        ]
+        gatings = zip(stage.supervise, stage.fuse, stage.cross, strict=True)
+        self.fusions = [_Fusion(*modules, dtype) for modules in gatings]
         self.input: list[Dense] = []
         self.take: list[Dense] = []  # of a map that is fused, by the trunk
         self.down: list[Dense] = []
@@ -89,9 +86,8 @@ class _Encoder:
             if level == 0:  # where both are the same map
                 beside = Dense(above + beside.weight, beside.bias)
             else:
-                self.down.append(
-                    Dense(above, torch.zeros_like(layer.bias)).after(exact(stage.down[level - 1])).to(dtype)
-                )
+                merged = without_bias(above).after(exact(stage.down[level - 1]))
+                self.down.append(merged.to(dtype))
             if self.fusions:
                 fuse = exact(cast("CrossGating", stage.fuse[level]).project_x)
                 self.input.append(fuse.after(picture).to(dtype))
@@ -130,9 +126,9 @@ class _Encoder:
 class _Fusion:
     """What a level takes from the stage before."""
 
-    def __init__(
-        self, sam: SupervisedAttention, fuse: CrossGating, cross: CrossGating, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, supervise: nn.Module, fuse: nn.Module, cross: nn.Module, dtype: torch.dtype) -> None:
+        sam = cast("SupervisedAttention", supervise)
+        fuse, cross = cast("CrossGating", fuse), cast("CrossGating", cross)
         self.feature, self.attention = (exact(layer).to(dtype) for layer in (sam.feature, sam.attention))
         self.image = None if sam.image is None else exact(sam.image).to(dtype)
         self.gatings = [InferenceCrossGating(gating, dtype) for gating in (fuse, cross)]
@@ -165,18 +161,16 @@ class _Decoder:
         self.up: list[_Doubling] = []
         for level in range(LEVELS):
             cross, trunk = cast("CrossGating", stage.bridge_gate[level]), _first_layer(stage.decoder[level])
-            above, beside = trunk.weight.split([trunk.weight.shape[0], LEVELS * trunk.weight.shape[0]], dim=1)
-            forwards, backwards = range(LEVELS), range(LEVELS)[::-1]
-            self.bridge.append(
-                _Gathering(exact(cross.project_x), stage.bridge[level], forwards, level, dtype)
-            )
-            self.skip.append(
-                _Gathering(Dense(beside, trunk.bias), stage.skip[level], backwards, level, dtype)
-            )
+            channels = trunk.weight.shape[0]
+            above, beside = trunk.weight[:, :channels], Dense(trunk.weight[:, channels:], trunk.bias)
+            upwards, downwards = range(LEVELS), range(LEVELS)[::-1]
+            project = exact(cross.project_x)
+            self.bridge.append(_Gathering(project, stage.bridge[level], upwards, level, dtype))
+            self.skip.append(_Gathering(beside, stage.skip[level], downwards, level, dtype))
             up = exact(cast("nn.Module", cross.up))
             self.gate_up.append(_Doubling(exact(cross.project_y).after(up, transposed=True), dtype))
-            alone = Dense(above, torch.zeros_like(trunk.bias))
-            self.up.append(_Doubling(alone.after(exact(stage.up[level]), transposed=True), dtype))
+            up = without_bias(above).after(exact(stage.up[level]), transposed=True)
+            self.up.append(_Doubling(up, dtype))
 
     def __call__(self, x: Tensor, encoded: list[Tensor]) -> list[Tensor]:
         """The map of each level."""
@@ -199,7 +193,7 @@ class _Gathering:
         self.weights: dict[int, Tensor] = {}
         bias = dense.bias
         for source, part in zip(order, dense.weight.chunk(LEVELS, dim=1), strict=True):
-            merged = Dense(part, torch.zeros_like(bias)).after(exact(cast("nn.ModuleList", layers)[source]))
+            merged = without_bias(part).after(exact(cast("nn.ModuleList", layers)[source]))
             self.weights[source] = merged.weight.to(dtype)
             bias = bias + merged.bias
         self.bias = bias.to(dtype)

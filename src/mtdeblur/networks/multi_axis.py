@@ -39,8 +39,8 @@ class TokenMixing(nn.Linear):
     """One dense layer over the pixels of every block, or over those of the grid; channels stay apart.
 
     `block`: the picture is cut into blocks of side x side neighbouring pixels; the tokens are the pixels of a
-    block. `grid`: the picture is cut into side x side cells; the tokens are the pixels that lie at one place of
-    all cells, so that every pixel sees the whole picture.
+    block. `grid`: the picture is cut into side x side cells; the tokens are the pixels that lie at one place
+    of all cells, so that every pixel sees the whole picture.
 
     Args:
         side: of a block, or of the grid.
@@ -149,7 +149,7 @@ class ConvolutionalAttention(nn.Module):
 
 
 class DenseAttention(nn.Module):
-    """Residual dense channel attention block (RDCAB) of the bottleneck: dense layers, then channel attention."""
+    """Residual dense channel attention block (RDCAB), of the bottleneck: dense layers, channel attention."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class DenseAttention(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A dense layer to `channels`, then twice a multi-axis MLP and an attention block; a skip over all four."""
+    """A dense layer to `channels`, then twice a multi-axis MLP and an attention block, with a skip."""
 
     def __init__(
         self,

@@ -2,8 +2,8 @@
 
 What is linear in a row becomes one map: the scale and bias of a normalisation go into the dense layer behind
 it, and a concatenation before a dense layer becomes a sum. Blocks, and offsets of the grid, do not depend on
-one another, so that gated MLPs run over strips that stay in the cache, and no map of twice the channels is ever
-whole. Maps are (H, W, C) here, one picture at a time.
+one another, so that gated MLPs run over strips that stay in the cache, and no map of twice the channels is
+ever whole. Maps are (H, W, C) here, one picture at a time.
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Dense(NamedTuple):
         return Dense(weights[0], biases[0]), Dense(weights[1], biases[1])
 
     def after(self, layer: "Dense", *, transposed: bool = False) -> "Dense":
-        """A dense or (transposed) convolution layer, then this dense one, as one layer of the first's kind."""
+        """A dense or (transposed) convolution layer, then this dense one: one layer of the first's kind."""
         rule = "po,iokl->ipkl" if transposed else "po,oi...->pi..."
         weight = torch.einsum(rule, self.weight, layer.weight)
         return Dense(weight, self.bias + self.weight @ layer.bias)
@@ -97,6 +97,11 @@ def exact(layer: nn.Module) -> Dense:
     return Dense(found.weight.detach().double(), found.bias.detach().double())
 
 
+def without_bias(weight: Tensor) -> Dense:
+    """A dense layer of these weights (out, in), its bias zero."""
+    return Dense(weight, torch.zeros_like(weight[:, 0]))
+
+
 def behind(norm: nn.LayerNorm, layer: nn.Linear) -> Dense:
     """A dense layer with the scale and the bias of the normalisation before it, float64."""
     return exact(layer).after(Dense(torch.diag(exact(norm).weight), exact(norm).bias))
@@ -113,8 +118,7 @@ def _strips(x: Tensor, target: Tensor, side: int, axis: Axis) -> Iterator[tuple[
     tokens, targets = (split_tokens(part[None], side, axis)[:, :, 0] for part in (x, target))
     rows = tokens.shape[2]
     number = -(-rows // max(1, STRIP * rows // x.numel()))
-    for part, place in zip(tokens.chunk(number, dim=2), targets.chunk(number, dim=2), strict=True):
-        yield part, place
+    yield from zip(tokens.chunk(number, dim=2), targets.chunk(number, dim=2), strict=True)
 
 
 class _Tokens:
@@ -134,7 +138,7 @@ class _Half:
 
     def __init__(self, mlp: MultiAxisMLP, number: int, dtype: torch.dtype) -> None:
         gated = (mlp.grid, mlp.block)[number]
-        self.axis = AXES[number]
+        self.axis: Axis = AXES[number]
         self.expand = behind(mlp.norm, mlp.expand).halves()[number].to(dtype)
         self.value, self.gate = (half.to(dtype) for half in behind(gated.norm, gated.expand).halves())
         self.norm = exact(gated.gate_norm).to(dtype)

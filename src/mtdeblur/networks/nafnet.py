@@ -38,8 +38,8 @@ class NAFNetConfig(ImageToImageConfig):
 class NAFNet(nn.Module):
     """A U-Net of gated depthwise blocks with channel attention; its output is the input plus a residual.
 
-    The attention averages over the whole picture, or over the windows that it is run on. The authors' 32.87 dB
-    on GoPro is of averages over windows of 384 pixels, one and a half times the patches trained on.
+    The attention averages over the whole picture, or over the windows that it is run on. The authors' 32.87
+    dB on GoPro is of averages over windows of 384 pixels, one and a half times the patches trained on.
     """
 
     def __init__(self, config: NAFNetConfig | None = None) -> None:
