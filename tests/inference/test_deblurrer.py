@@ -212,7 +212,7 @@ def test_what_will_run_is_described_in_one_line():
     assert re.fullmatch(line, whole.describe([(300, 300)] * 2))
     windows = Deblurrer(Attention(MTNAFConfig(width=4)), iterations=2, tile=64, **PLAIN)
     assert "2 steps" in windows.describe([(100, 50)])
-    assert "windows of 64 pixels" in windows.describe([(100, 50)])
+    assert "windows of up to 64 pixels" in windows.describe([(100, 50)])
     assert "windows" not in windows.describe([(60, 50)])
 
 

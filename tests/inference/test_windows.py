@@ -13,16 +13,18 @@ from mtdeblur.networks.contract import Contract
 from mtdeblur.networks.unroll import Step
 
 
-@given(length=st.integers(1, 3000), side=st.integers(1, 700))
-def test_windows_are_alike_cover_everything_overlap_enough_and_weigh_one_in_all(length, side):
-    found = spans(length, side)
+@given(length=st.integers(1, 3000), multiple=st.integers(1, 64), times=st.integers(1, 12))
+def test_windows_are_alike_cover_everything_overlap_enough_and_weigh_one_in_all(length, multiple, times):
+    side = multiple * times
+    found = spans(length, side, multiple)
     starts = [span.place.start for span in found]
-    size = min(side, length)
+    size = len(found[0].weights)
     assert all(span.place.stop - span.place.start == len(span.weights) == size for span in found)
+    assert size == length or (3 * side / 4 <= size <= side and size % multiple == 0)
     assert starts[0] == 0
     assert found[-1].place.stop == length
     gaps = np.diff(starts)
-    assert all(gap <= size - min(OVERLAP, size // 4) for gap in gaps)
+    assert all(gap <= size - min(OVERLAP, side // 4) for gap in gaps)
     assert max(gaps, default=0) - min(gaps, default=0) <= 1, "evenly spread"
     total = torch.zeros(length)
     for span in found:
@@ -32,10 +34,17 @@ def test_windows_are_alike_cover_everything_overlap_enough_and_weigh_one_in_all(
 
 
 @given(length=st.integers(513, 5000))
-def test_no_window_more_than_necessary(length):
-    number = len(spans(length, 512))
+def test_no_window_more_than_necessary_and_none_larger(length):
+    found = spans(length, 512, 64)
+    number, size = len(found), len(found[0].weights)
     assert 512 + (number - 1) * (512 - OVERLAP) >= length
-    assert number == 1 or 512 + (number - 2) * (512 - OVERLAP) < length
+    assert 512 + (number - 2) * (512 - OVERLAP) < length
+    assert size == 384 or size - 64 + (number - 1) * (size - 64 - OVERLAP) < length
+
+
+@pytest.mark.parametrize(("length", "number", "size"), [(720, 2, 448), (1280, 3, 512), (576, 2, 384)])
+def test_windows_of_usual_pictures(length, number, size):
+    assert [len(span.weights) for span in spans(length, 512, 64)] == [size] * number
 
 
 def test_weights_fall_off_linearly_where_two_windows_overlap():
@@ -65,10 +74,11 @@ def restated(blurred: np.ndarray, side: int, overlap: int, steps: int) -> list[n
         if length <= side:
             return [(0, length)]
         number = int(np.ceil((length - overlap) / (side - overlap)))
-        return [(round(n * (length - side) / (number - 1)), side) for n in range(number)]
+        own = int(np.ceil(max(3 * side / 4, (length + (number - 1) * overlap) / number)))
+        return [(round(n * (length - own) / (number - 1)), own) for n in range(number)]
 
     def weight(size):
-        own = min(overlap, size // 4)
+        own = overlap
         return np.array([min(i + 1, size - i, own + 1) for i in range(size)], float)
 
     height, width = blurred.shape[-2:]

@@ -170,7 +170,7 @@ class Deblurrer:
         return (estimate.clamp(0, 1) for estimate in self._run(blurred))
 
     def window(self, height: int, width: int) -> int | None:
-        """Side of the windows over which a picture of that size is run; None if it is taken as a whole.
+        """Side, at most, of the windows over which a picture of that size is run; None for no windows.
 
         Windows give another result than the whole picture; exact tiles do not. Only networks that take in
         the whole picture at once are run over windows.
@@ -194,7 +194,9 @@ class Deblurrer:
         parts = [f"{self.name}: {steps}", f"{self.precision} on {self.device}"]
         if sides := {side for size in sizes if (side := self.window(*size)) is not None}:
             side = " or ".join(map(str, sorted(sides)))
-            parts.append(f"blended windows of {side} pixels (the whole picture at once gives another result)")
+            parts.append(
+                f"blended windows of up to {side} pixels (the whole picture at once gives another result)"
+            )
         if sizes:
             pixels = sum(height * width for height, width in sizes) / 1e6
             parts.append(f"about {_in_words(self.estimate_seconds(sizes))} for {pixels:.1f} megapixels")
@@ -214,7 +216,8 @@ class Deblurrer:
     def _pixels_run(self, height: int, width: int) -> int:
         """Pixels of a picture, counted once for each window that they lie in."""
         side = self.window(height, width) or max(height, width)
-        across, down = (sum(len(span.weights) for span in spans(length, side)) for length in (width, height))
+        found = (spans(length, side, self.contract.multiple) for length in (width, height))
+        across, down = (sum(len(span.weights) for span in axis) for axis in found)
         return across * down
 
     def _run(self, blurred: Tensor, report: Report | None = None) -> Iterator[Tensor]:

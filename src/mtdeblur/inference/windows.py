@@ -37,16 +37,21 @@ class Span(NamedTuple):
     weights: Tensor
 
 
-def spans(length: int, side: int, overlap: int = OVERLAP) -> list[Span]:
+def spans(length: int, side: int, multiple: int = 1) -> list[Span]:
     """Windows along one axis: all of one length, evenly spread, from the first pixel to the last.
+
+    There are as many as windows of that side need to overlap enough; then they are made smaller while as many
+    still do, down to three quarters.
 
     Args:
         length: of the picture, in pixels.
-        side: of a window; one window covers a picture that is not longer.
-        overlap: of neighbours, at least, in pixels; at most a quarter of the side is taken.
+        side: of a window, at most; one window covers a picture that is not longer.
+        multiple: of the network; smaller windows keep to it.
     """
-    side, overlap = min(side, length), min(overlap, side // 4)
-    number = 1 if length == side else -(-(length - overlap) // (side - overlap))
+    overlap = min(OVERLAP, side // 4)
+    number = max(1, -(-(length - overlap) // (side - overlap)))
+    enough = max(-(-(length + (number - 1) * overlap) // number), -(-3 * side // 4))
+    side = min(-(-enough // multiple) * multiple, side, length)
     places = [round(n * (length - side) / max(1, number - 1)) for n in range(number)]
     ramp = torch.arange(1, side + 1, dtype=torch.float64)
     ramp = torch.minimum(ramp, ramp.flip(0)).clamp(max=overlap + 1)
@@ -70,13 +75,14 @@ def unroll_windows(
         networks: the members of a model.
         blurred: I0, (B, 3, H, W) in [0, 1], float.
         steps: one or more.
-        side: of the windows, in pixels.
+        side: of the windows, at most, in pixels.
         report: told how far the work is.
 
     Yields:
         (B, 3, H, W), not clamped; estimates at a lower scale are enlarged bilinearly.
     """
-    rows, columns = (spans(length, side) for length in blurred.shape[-2:])
+    multiple = networks[steps[0].network].contract.multiple
+    rows, columns = (spans(length, side, multiple) for length in blurred.shape[-2:])
     windows = [(row, column) for row in rows for column in columns]
     runs = [unroll(networks, blurred[..., row.place, column.place], steps) for row, column in windows]
     work = len(windows) * len(steps)
