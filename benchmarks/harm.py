@@ -1,10 +1,10 @@
-"""What deblurring does to pictures that it should leave alone: sharp, noisy, compressed, defocused, dark ones.
+"""What deblurring does to pictures that it should leave alone: sharp, noisy, compressed, defocused, dark.
 
     python benchmarks/harm.py FOLDER --weights maxim-gopro --iterations 3
 
 Sharp photographs, every tenth of the folder's by their names, are put in as they are; PSNR says how far they
-come out from what went in. One public-domain picture (scikit-image's coffee) is worn in several ways, and PSNR
-says the same of it. There is a figure for each step.
+come out from what went in. One public-domain picture (scikit-image's coffee) is worn in several ways, and
+PSNR says the same of it. There is a figure for each step.
 """
 
 import io
