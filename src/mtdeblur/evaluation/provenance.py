@@ -30,6 +30,7 @@ class Subject:
         device: such as `cpu, 2 threads, AVX512`.
         precision: such as `float32`.
         iterations: how many the network was run.
+        tile: side of tiles or windows in pixels, "off" or "auto", see `mtdeblur.inference.deblurrer.load`.
     """
 
     dataset: str
@@ -40,6 +41,7 @@ class Subject:
     device: str
     precision: str
     iterations: int
+    tile: str = "auto"
 
 
 def describe(dataset: str, weights: str | None, deblurrer: "Deblurrer") -> Subject:
@@ -63,6 +65,7 @@ def describe(dataset: str, weights: str | None, deblurrer: "Deblurrer") -> Subje
         device=device_name(deblurrer.device),
         precision=deblurrer.precision,
         iterations=deblurrer.iterations,
+        tile=str(deblurrer.tile),
     )
 
 

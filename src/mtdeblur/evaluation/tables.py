@@ -116,4 +116,4 @@ def _footnotes(report: Report) -> Iterator[str]:
         yield f"SSIM {name}: {meaning}"
     yield f"weights: {subject.weights} (sha256 {subject.weights_sha256}), {subject.iterations} iterations"
     yield f"program: mtdeblur {subject.version}, commit {subject.commit or 'unknown'}"
-    yield f"device: {subject.device}, {subject.precision}"
+    yield f"device: {subject.device}, {subject.precision}, tile {subject.tile}"
