@@ -2,7 +2,6 @@
 
 import csv
 import sys
-import time
 from collections import defaultdict
 
 import numpy as np
@@ -63,9 +62,7 @@ def test_a_figure_is_drawn(target, tiny, photographs, tmp_path):
 
 @pytest.mark.slow
 def test_the_smoke_of_a_whole_table_learns(tmp_path, losses):
-    started = time.monotonic()
     table, _ = reproduce(Request("table1", output=tmp_path, device="cpu"))
-    assert time.monotonic() - started < 600
     assert len(losses) == len(experiment("table1").rows)
     for run in losses.values():
         assert sum(len(batch) for batch in run) >= 50  # optimiser steps
