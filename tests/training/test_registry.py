@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.networks.registry import NETWORKS
 from mtdeblur.networks.unroll import Step
+from mtdeblur.training.algorithm import IncrementalTemporalTraining
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network
 from mtdeblur.training.reading import parse_config
@@ -94,6 +96,39 @@ def test_a_network_of_stages_needs_the_stacked_approach(configure, approach, mes
     config = configure(network={"name": "maxim", "options": MAXIM}, approach={"extra": [1, 3]} | approach)
     with pytest.raises(UserError, match=message):
         build_network(config)
+
+
+def test_stages_that_learn_together_have_no_adversarial_loss(configure):
+    config = configure(
+        network={"name": "maxim", "options": MAXIM},
+        approach={"name": "stacked", "extra": [1, 3]},
+        optimiser={"adversarial": {}},
+    )
+    with pytest.raises(UserError, match="stages of maxim learn together"):
+        build_network(config)
+
+
+def test_stages_learn_from_the_sum_of_their_losses(configure):
+    """What a stage hands on is trained by the next one's loss; each has a loss of its own."""
+    config = configure(
+        network={"name": "maxim", "options": MAXIM},
+        approach={"name": "stacked", "extra": [1, 3]},
+        data={"patch": 32},
+    )
+    module = IncrementalTemporalTraining(build_network(config), config, [])
+    learned: list[torch.Tensor] = []
+    module.optimizers = lambda: SimpleNamespace(param_groups=[{}])
+    module.log = lambda *args: None
+    module._learn = lambda optimiser, loss: learned.append(loss)
+    blurred, sharp = torch.rand(2, 2, 3, 32, 32).unbind()
+    batch = SimpleNamespace(number=0, level=7, has_pairs=False, blurred=blurred, ladder={1: sharp})
+    losses = module.training_step(batch, 0)["losses"]
+    (total,) = learned
+    assert len(losses) == 3
+    torch.testing.assert_close(total.detach(), losses.sum())
+    total.backward()
+    stages = module.network.stages
+    assert all(part.grad is not None for stage in stages for part in stage.output.parameters())
 
 
 def test_stages_are_trained_together_and_their_steps_come_with_the_weights(configure, tmp_path):

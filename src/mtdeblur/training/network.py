@@ -78,6 +78,11 @@ def _check_members(network: nn.Module, config: TrainingConfig) -> None:
             f"{name} has {len(scales)} stages: train it with approach.name stacked and approach.iterations "
             f"{len(scales)}, or one stage with network.options {{stages: 1}}"
         )
+    elif config.optimiser.adversarial:
+        raise UserError(
+            f"optimiser.adversarial learns after every step, but the stages of {name} learn together: "
+            "leave it out, or train one stage with network.options {stages: 1}"
+        )
 
 
 def _fill(network: nn.Module, weights: Path, name: str) -> None:
