@@ -84,6 +84,12 @@ def test_every_network_is_surveyed_in_its_own_approach_and_converted_where_that_
     assert sorted(approaches) == sorted(expected)
     assert approaches["dmphn", False] == "one-stage"
     assert approaches["dmphn", True] == approaches["mtrnn", False] == "multi-temporal"
+    assert approaches["maxim", False] == "stacked"
+    assert approaches["maxim", True] == "multi-temporal"
+
+
+def test_a_network_of_stages_is_converted_with_its_first_stage_alone():
+    assert conversion("maxim") == {"stages": 1, "converted": True}
 
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "mtnaf"])  # this project's own

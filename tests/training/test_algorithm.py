@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.data.pack import Pack
-from mtdeblur.networks.contract import Several
+from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate
@@ -379,6 +379,29 @@ def test_only_the_last_iteration_has_a_loss(configure: Callable[..., TrainingCon
     training = ByHand(build_network(config), config, [])
     losses = training.by_hand(batch)
     assert len(losses) == 5
+    for ours, plain in zip(training.network.parameters(), network.parameters(), strict=True):
+        assert ours.grad is not None
+        assert plain.grad is not None
+        torch.testing.assert_close(ours.grad, plain.grad)
+
+
+def test_stages_of_one_network_learn_together_from_the_sum_of_their_losses(
+    configure: Callable[..., TrainingConfig],
+) -> None:
+    """One step of the optimiser; what a stage hands on is trained through the next."""
+    config = configure(
+        network={"name": "maxim", "options": {"width": 4, "tokens": [4, 4, 2, 2]}},
+        approach={"name": "stacked", "extra": [1, 3]},
+        optimiser={"ema": None, "clip": None},
+    )
+    network, batch = build_network(config), made_up_batch(9, 32)
+    estimate, state, losses = batch.blurred, None, []
+    for member in members(network):
+        estimate, state = member(batch.blurred, estimate, state)
+        losses.append((estimate - batch.ladder[1]).abs().mean())
+    torch.stack(losses).sum().backward()
+    training = ByHand(build_network(config), config, [])
+    torch.testing.assert_close(training.by_hand(batch), torch.stack(losses).detach())
     for ours, plain in zip(training.network.parameters(), network.parameters(), strict=True):
         assert ours.grad is not None
         assert plain.grad is not None
