@@ -46,8 +46,8 @@ def deblur(
     quality: Annotated[
         Quality | None,
         typer.Option(
-            help="fast: a small network, a second a photograph. good and best: MAXIM, fewer or all of its "
-            "steps. In place of --weights.",
+            help="fast: a small network, about a second a photograph. good: the first step of MAXIM. "
+            "best: all three of its steps. In place of --weights.",
             show_default="good",
         ),
     ] = None,
