@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
+from mtdeblur.exposure.draws import SampleDraws
 from mtdeblur.exposure.levels import temporal_level
 from mtdeblur.exposure.simulate import (
     FRAMES,
     CameraPath,
     Motion,
-    _Draw,
+    camera_path,
     frames_along,
     margin,
     simulate_frames,
@@ -31,7 +32,7 @@ def photographs(batch, side, seed=0):
 
 
 def paths(count, motion=None):
-    return _Draw(range(count), torch.device("cpu")).path(motion or Motion())
+    return camera_path(SampleDraws(range(count)), motion or Motion())
 
 
 def straight(step, batch=1):

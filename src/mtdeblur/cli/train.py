@@ -58,6 +58,10 @@ def train(
     max_minutes: Annotated[
         float | None, typer.Option(min=0.0001, help="End cleanly, ready to resume, after so many minutes.")
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.0001, help="Train for so many minutes, with a schedule that ends then."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Fuse the network's operations first.")] = False,
@@ -87,6 +91,7 @@ def train(
         resume=resume is not None,
         rebuild=resume is Resume.auto,
         max_minutes=max_minutes,
+        minutes=minutes,
         device=device,
         devices=devices,
         compiled=compiled,

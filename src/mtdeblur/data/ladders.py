@@ -1,8 +1,9 @@
 """Batches of ladders: crops of the temporal levels of many exposures, simulated or from real frames.
 
-What the batch with a given number holds is a pure function of the seed and that number, whatever the device
-(up to rounding) and however many processes share the work: so a run resumes at any batch, and processes see
-disjoint data.
+Pictures lie decoded on the device, and a batch is made there by a fixed number of operations, whatever its
+size; nothing is read back. What the batch with a given number holds is a function of the seed, the number and
+the kind of device alone, however many processes share the work: so a run resumes at any batch, and processes
+see disjoint data.
 """
 
 import math
@@ -12,16 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mtdeblur.data.contents import TrainingData
-from mtdeblur.data.crops import cut, detail, random_corner, to_tensor, turn
+from mtdeblur.data.crops import cut, random_corner, to_tensor, turn
 from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.sources import Entry, Pixels
+from mtdeblur.data.resident import Corners, Resident, detail, random_turn, turned_places
+from mtdeblur.data.sources import Entry, decode
 from mtdeblur.data.stored import Order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
+from mtdeblur.exposure.draws import BatchDraws
 from mtdeblur.exposure.levels import temporal_ladder
 from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor, margin, record, simulate_ladder
 
@@ -70,29 +72,25 @@ class Exposures(NamedTuple):
     pairs: float = 0.0
 
 
-class _Draw(IntEnum):
+class _Purpose(IntEnum):
     """What random numbers are drawn for; each purpose has a stream of its own."""
 
     LEVEL = 0
-    ORDER = 1
+    EXPOSURE = 1
     CROP = 2
-    SENSOR = 3
+    PAIR = 3
     KIND = 4
-    PHOTO = 5
-    CLIP = 6
-    MOTION = 7
-    PAIR = 8
-    OBJECT = 9
 
 
 class LadderStream:
     """The training data: for each batch number a batch, on the device.
 
-    Each of the batch's places has a small pool of exposures, made afresh every `reuse` x `pool` batches;
-    every exposure is cropped, flipped and turned `reuse` times before it goes. Exposures that are used more
-    than once are a quarter larger than the patch. Batches of real pairs stand in between, evenly spread: they
-    are cropped from the whole pictures, and the pool does not count them. Exposures that are stored with
-    their levels are used as they are, each once an epoch.
+    Each of the batch's places has a small pool of exposures; every `reuse` batches the oldest of them make
+    room for new ones, and a batch takes from each place a crop of an exposure drawn from its pool, flipped
+    and turned. Exposures that are used more than once are a quarter larger than the patch. Batches of real
+    pairs stand in between, evenly spread: they are cropped from the whole pictures, and the pool does not
+    count them. The sharp pictures of pairs serve as photographs too. Exposures that are stored with their
+    levels are used as they are, each once an epoch.
 
     Args:
         pack: what to train on, such as a pack or a data set.
@@ -100,17 +98,17 @@ class LadderStream:
         levels: input levels to draw from, odd, up to 13.
         patch: height and width of the training patches, in pixels.
         batch: patches in a batch over all processes.
-        reuse: how often an exposure is used.
+        reuse: how often an exposure is used, on average.
         pool: exposures that a place of the batch holds at a time.
         seed: of everything random here, 0 or more.
-        device: where exposures are simulated and batches live.
+        device: where pictures lie, exposures are simulated and batches live.
         rank: which process this is.
         world: how many processes share a batch; must divide it.
-        decoded: where pictures are kept decoded; in memory where it is not given.
+        decoded: where pictures are kept decoded for other runs; stored exposures in memory by default.
 
     Raises:
         ValueError: if the processes cannot share a batch evenly.
-        UserError: if stored exposures have none of the levels.
+        UserError: if a picture cannot be used, or stored exposures have none of the levels.
     """
 
     def __init__(
@@ -132,37 +130,49 @@ class LadderStream:
         if batch % world:
             raise ValueError(f"a batch of {batch} cannot be shared evenly by {world} processes")
         self.exposures, self.levels, self.patch = exposures, tuple(levels), patch
-        self.reuse, self.pool, self.seed = reuse, pool, seed
+        self.reuse, self.pool, self.seed, self.whole = reuse, pool, seed, batch
         self.device = torch.device(device)
         share = batch // world
         self.places = range(rank * share, (rank + 1) * share)
         self.decoded = decoded or Decoded()
-        self.photos = _Pictures(pack.photos, self.decoded)
-        self.clips = [_Pictures(clip, self.decoded) for clip in pack.clips]
-        self.pairs = [
-            _Pictures(side, self.decoded) for side in zip(*pack.pairs, strict=True)
-        ]  # blurred, sharp
+        blurred, sharp = zip(*pack.pairs, strict=True) if pack.pairs else ((), ())
+        read = self.decoded if self.decoded.folder else decode
+
+        def resident(entries: Sequence[Entry]) -> Resident:
+            return Resident(entries, self.device, read)
+
+        self.blurred, self.sharp = resident(blurred), resident(sharp)
+        for shapes in zip(self.blurred.shapes, self.sharp.shapes, blurred, strict=True):
+            if shapes[0] != shapes[1]:
+                raise UserError(f"{shapes[2]} and its sharp picture differ in size")
+        self.photos = resident([*pack.photos, *sharp] if pack.photos else ())
+        self.clips = resident([frame for clip in pack.clips for frame in clip])
+        self._clip_first, self._clip_starts = self._describe_clips(pack.clips)
         self.stored = pack.ladders
         self.order = Order(self.stored, levels, batch, seed) if self.stored else None
         alone = not (self.photos or self.clips or self.stored)
-        self._share = (1.0 if alone else exposures.pairs) if self.pairs else 0.0
+        self._share = (1.0 if alone else exposures.pairs) if self.sharp else 0.0
         self.size = patch if reuse == 1 else patch + patch // 4
         self._made = range(1, max(levels) + 1, 2)  # levels of every exposure
-        self._round = -1  # which exposures are in the pool: (pool, places, levels, 3, size, size)
-        used = pool if self.photos or self.clips else 0
-        shape = (used, len(self.places), len(self._made), 3, self.size, self.size)
+        slots = pool if self.photos or self.clips else 0
+        self._held = [-1] * slots  # which exposures each slot of the pool holds
+        shape = (slots, len(self.places), len(self._made), 3, self.size, self.size)
         self._pool = torch.empty(shape, dtype=torch.uint8, device=self.device)
 
     def batch(self, number: int) -> LadderBatch:
         """The batch with that number, from 0.
 
         Raises:
-            UserError: if a picture of the pack cannot be used.
+            UserError: if a picture of a stored exposure cannot be used.
         """
-        level = self.levels[self._rng(_Draw.LEVEL, number).integers(len(self.levels))]
+        made = self._batch(number)
+        return made._replace(blurred=made.blurred.contiguous(memory_format=torch.channels_last))
+
+    def _batch(self, number: int) -> LadderBatch:
+        level = self.levels[self._rng(_Purpose.LEVEL, number).integers(len(self.levels))]
         before, after = (math.floor(count * self._share) for count in (number, number + 1))
         if after > before:
-            sharp, blurred = torch.stack([self._pair(number, place) for place in self.places], dim=1)
+            blurred, sharp = self._pairs(number)
             return LadderBatch(number, level, blurred, {1: sharp})
         if self.order is not None:
             return self._stored(number, number - before)
@@ -170,20 +180,24 @@ class LadderStream:
 
     def _ladders(self, number: int, count: int, level: int) -> LadderBatch:
         """The batch with a number, which is the one with number `count` of those that hold no pairs."""
-        round_, step = divmod(count, self.pool * self.reuse)
-        if round_ != self._round:
-            self._fill(round_)
+        newest = count // self.reuse + self.pool
+        for exposure in range(newest - self.pool + 1, newest + 1):
+            if self._held[exposure % self.pool] != exposure:
+                self._fill(exposure)
+        draws = self._draws(_Purpose.CROP, number)
         wanted = range(1, level + 1, 2)
-        crops: list[Tensor] = []  # each (levels, 3, P, P)
-        for index, place in enumerate(self.places):
-            order = self._rng(_Draw.ORDER, round_, step // self.pool, place).permutation(self.pool)
-            rng = self._rng(_Draw.CROP, number, place)
-            top, left = rng.integers(self.size - self.patch + 1, size=2)
-            exposure = self._pool[order[step % self.pool], index, : len(wanted)]
-            crop = exposure[..., top : top + self.patch, left : left + self.patch]
-            crops.append(turn(crop, rng))
-        images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
-        blurred = record(images[-1], self.exposures.sensor, self._seeds(_Draw.SENSOR, number, self.places))
+        places = torch.arange(len(self.places), device=self.device)
+        chosen = draws.below(self.pool) * len(self.places) + places
+        exposures = self._pool[:, :, : len(wanted)].flatten(0, 1)[chosen]  # (B, levels, 3, size, size)
+        room = self.size - self.patch + 1
+        corners = Corners(draws.below(room), draws.below(room))
+        rows, columns = turned_places(corners, self.patch, random_turn(draws), self.device)
+        place = (rows * self.size + columns).flatten(1)[:, None]  # (B, 1, P * P)
+        flat = exposures.flatten(1, 2).flatten(2)  # (B, 3 levels, size * size)
+        crops = flat.gather(2, place.expand(-1, flat.shape[1], -1))
+        crops = crops.view(len(chosen), len(wanted), 3, self.patch, self.patch)
+        images = crops.transpose(0, 1).float().div_(255)  # (levels, B, 3, P, P)
+        blurred = record(images[-1], self.exposures.sensor, draws)
         return LadderBatch(number, level, blurred, dict(zip(wanted, images, strict=True)))
 
     def _stored(self, number: int, count: int) -> LadderBatch:
@@ -199,96 +213,88 @@ class LadderStream:
             pictures = [self.decoded(file) for file in files]
             if len({picture.shape for picture in pictures}) > 1:
                 raise UserError(f"the levels of {files[-1]} differ in size")
-            rng = self._rng(_Draw.CROP, number, place)
+            rng = self._rng(_Purpose.CROP, number, place)
             corner = random_corner(rng, pictures[0], self.patch)
             crop = to_tensor(*(cut(picture, corner, self.patch) for picture in pictures))
             crops.append(turn(crop.to(self.device), rng))
         images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
         return LadderBatch(number, level, images[-1], dict(zip(goals, images, strict=False)))
 
-    def _pair(self, number: int, place: int) -> Tensor:
-        """A crop (2, 3, P, P) in [0, 1] of a pair, sharp and blurred: of two drawn, the more detailed one."""
-        rng = self._rng(_Draw.PAIR, number, place)
-        index = int(rng.integers(len(self.pairs[0])))
-        blurred, sharp = (pictures[index] for pictures in self.pairs)
-        if blurred.shape != sharp.shape:
-            raise UserError(f"{self.pairs[0].entries[index]} and its sharp picture differ in size")
-        corner = max(
-            (random_corner(rng, sharp, self.patch) for _ in range(2)),
-            key=lambda corner: detail(cut(sharp, corner, self.patch)),
+    def _pairs(self, number: int) -> tuple[Tensor, Tensor]:
+        """Crops (B, 3, P, P) in [0, 1] of pairs, blurred and sharp: of two drawn, the more detailed one."""
+        draws = self._draws(_Purpose.PAIR, number)
+        index = draws.below(len(self.sharp))
+        corners = self._more_detailed(self.sharp, draws, index, self.patch)
+        turn = random_turn(draws)
+        blurred, sharp = (
+            pictures.crops(index, corners, self.patch, turn).float().div_(255)
+            for pictures in (self.blurred, self.sharp)
         )
-        crop = to_tensor(*(cut(picture, corner, self.patch) for picture in (sharp, blurred)))
-        return turn(crop.to(self.device), rng).float().div_(255)
+        return blurred, sharp
 
-    def _rng(self, purpose: _Draw, *key: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, purpose, *key))
-
-    def _seeds(self, purpose: _Draw, number: int, places: Sequence[int]) -> list[int]:
-        return [int(self._rng(purpose, number, place).integers(2**62)) for place in places]
-
-    def _fill(self, round_: int) -> None:
-        """Make the exposures of a round: `pool` for every place of the batch."""
-        # On a CPU one sample at a time: its frames stay in the cache.
-        together = 1 if self.device.type == "cpu" else len(self.places)
-        for slot, exposures in enumerate(self._pool):
-            for first in range(0, len(self.places), together):
-                part = slice(first, first + together)
-                ladder = self._expose(round_ * self.pool + slot, self.places[part])
-                for index, image in enumerate(ladder.values()):
-                    exposures[part, index] = image.mul(255).round_()
-        self._round = round_
-
-    def _expose(self, turn: int, places: Sequence[int]) -> dict[int, Tensor]:
-        """One exposure for each of these places: level to (places, 3, size, size) in [0, 1]."""
-        rng = self._rng(_Draw.KIND, turn)
+    def _fill(self, number: int) -> None:
+        """Make the exposures with a number, one for each place of the batch, and put them into their slot."""
+        draws, rng = self._draws(_Purpose.EXPOSURE, number), self._rng(_Purpose.KIND, number)
         crf = GAMMA if rng.random() < self.exposures.gamma else IDENTITY
         if self.clips and (not self.photos or rng.random() < self.exposures.clips):
-            frames = torch.stack([self._frames(turn, place) for place in places], dim=1)
-            return temporal_ladder(frames.to(self.device).float().div_(255), self._made, crf)
-        return simulate_ladder(
-            self._photographs(_Draw.PHOTO, turn, places),
-            self.size,
-            self._made,
-            self.exposures.motion,
-            crf,
-            self._seeds(_Draw.MOTION, turn, places),
-            self._photographs(_Draw.OBJECT, turn, places) if self.exposures.motion.layers else None,
-        )
+            frames = self._frames(draws).float().div_(255)
+            ladder = temporal_ladder(frames, self._made, crf)
+        else:
+            motion, (low, high) = self.exposures.motion, self.exposures.enlarge
+            enlarge = low + (high - low) * draws.uniform()
+            photographs = self._photographs(draws, enlarge)
+            objects = self._photographs(draws, enlarge) if motion.layers else None
+            ladder = simulate_ladder(photographs, self.size, self._made, motion, crf, draws, objects, enlarge)
+        for index, image in enumerate(ladder.values()):
+            self._pool[number % self.pool, :, index] = image.mul(255).round_()
+        self._held[number % self.pool] = number
 
-    def _photographs(self, purpose: _Draw, turn: int, places: Sequence[int]) -> Tensor:
-        """(places, 3, h, w) in [0, 1]: crops of photographs."""
-        crops = [self._photograph(self._rng(purpose, turn, place)) for place in places]
-        return torch.stack(crops).to(self.device).float().div_(255)
-
-    def _photograph(self, rng: np.random.Generator) -> Tensor:
-        """A crop (3, h, w) of a photograph, uint8: of two drawn, the one with more detail."""
-        picture = self.photos[int(rng.integers(len(self.photos)))]
+    def _photographs(self, draws: BatchDraws, enlarge: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 1]: crops of photographs; of two, the one whose middle has more detail."""
+        index = draws.below(len(self.photos))
         side = self.size + 2 * margin(self.exposures.motion)
-        window = round(side / rng.uniform(*self.exposures.enlarge))
-        crops = [cut(picture, random_corner(rng, picture, window), window) for _ in range(2)]
-        crop = Image.fromarray(max(crops, key=detail))
-        return to_tensor(np.asarray(crop.resize((side, side), Image.Resampling.BICUBIC)))[0]
+        corners = self._more_detailed(self.photos, draws, index, side, enlarge)
+        return self.photos.crops(index, corners, side).float().div_(255)
 
-    def _frames(self, turn: int, place: int) -> Tensor:
-        """The same crop (13, 3, size, size) of 13 consecutive frames, uint8."""
-        rng = self._rng(_Draw.CLIP, turn, place)
-        clip = self.clips[int(rng.integers(len(self.clips)))]
-        start = int(rng.integers(len(clip) - FRAMES + 1))
-        frames = [clip[index] for index in range(start, start + FRAMES)]
-        if len({frame.shape for frame in frames}) > 1:
-            raise UserError(f"the frames of the clip around {clip.entries[start]} differ in size")
-        corner = random_corner(rng, frames[0], self.size)
-        return to_tensor(*(cut(frame, corner, self.size) for frame in frames))
+    def _more_detailed(
+        self, pictures: Resident, draws: BatchDraws, index: Tensor, side: int, enlarge: Tensor | None = None
+    ) -> Corners:
+        """Of two random places for each crop, the one with more detail in the part that is enlarged."""
+        window = torch.full_like(index, side) if enlarge is None else (side / enlarge).round().long()
+        middle = torch.arange(side, device=self.device) - (side - 1) / 2
+        inner = middle.abs() <= window[:, None] / 2  # (B, side)
+        inside = inner[:, None, :] & inner[:, :, None]
+        rest = (side - window) // 2  # the crop is larger than the window on each side
+        tried: list[tuple[Corners, Tensor]] = []
+        for _ in range(2):
+            corners = pictures.corners(draws, index, window)
+            corners = Corners(*(corner - rest for corner in corners))
+            tried.append((corners, detail(pictures.crops(index, corners, side), inside)))
+        (first, one), (second, other) = tried
+        return Corners(*(torch.where(one >= other, *pair) for pair in zip(first, second, strict=True)))
 
+    def _frames(self, draws: BatchDraws) -> Tensor:
+        """The same crop of 13 consecutive frames, (13, B, 3, size, size) uint8."""
+        clip = draws.below(len(self._clip_first))
+        index = self._clip_first[clip] + draws.below(self._clip_starts[clip])
+        corners = self.clips.corners(draws, index, self.size)
+        frames = (index + torch.arange(FRAMES, device=self.device)[:, None]).flatten()
+        repeated = Corners(*(corner.repeat(FRAMES) for corner in corners))
+        crops = self.clips.crops(frames, repeated, self.size)
+        return crops.view(FRAMES, len(clip), *crops.shape[1:])
 
-class _Pictures:
-    """Pictures by number, decoded."""
+    def _describe_clips(self, clips: Sequence[Sequence[Entry]]) -> tuple[Tensor, Tensor]:
+        """Of each clip the number of its first frame, and at how many frames an exposure can begin."""
+        lengths = np.array([len(clip) for clip in clips], dtype=np.int64)
+        first = lengths.cumsum() - lengths
+        for clip, start in zip(clips, first, strict=True):
+            if len(set(self.clips.shapes[start : start + len(clip)])) > 1:
+                raise UserError(f"the frames of the clip around {clip[0]} differ in size")
+        starts = lengths - FRAMES + 1
+        return torch.tensor(first, device=self.device), torch.tensor(starts, device=self.device)
 
-    def __init__(self, entries: Sequence[Entry], decoded: Decoded) -> None:
-        self.entries, self.decoded = entries, decoded
+    def _draws(self, purpose: _Purpose, number: int) -> BatchDraws:
+        return BatchDraws((self.seed, purpose, number), self.whole, self.places, self.device)
 
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> Pixels:
-        return self.decoded(self.entries[index])
+    def _rng(self, purpose: _Purpose, *key: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, purpose, *key))

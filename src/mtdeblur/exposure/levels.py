@@ -4,7 +4,7 @@ Frames are (T, ..., H, W) float tensors of stored values in [0, 1], on any devic
 exposure, (T, B, 3, H, W) for a batch. Numpy arrays go through `torch.from_numpy`, which copies nothing.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -64,15 +64,33 @@ def temporal_ladder(
     for n in wanted:
         if n < 1 or n % 2 == 0 or n > len(frames):
             raise ValueError(f"a level of {len(frames)} frames is an odd number up to {len(frames)}, not {n}")
-    middle = len(frames) // 2
-    ladder: dict[int, Tensor] = {}
-    total = torch.zeros_like(frames[0], dtype=_sum_dtype(frames))
-    for n in range(1, max(wanted, default=0) + 1, 2):
-        for index in sorted({middle - n // 2, middle + n // 2}):
-            total += crf.decode(frames[index].to(total))
-        if n in wanted:
-            ladder[n] = frames[middle].clone() if n == 1 else crf.encode(total / n).to(frames)
-    return ladder
+    middle, dtype = len(frames) // 2, _sum_dtype(frames)
+    means = centred_means(lambda index: crf.decode(frames[index].to(dtype)), len(frames), sorted(wanted))
+    return {
+        n: frames[middle].clone() if n == 1 else crf.encode(mean).to(frames)
+        for n, mean in zip(sorted(wanted), means, strict=True)
+    }
+
+
+def centred_means(frame: Callable[[int], Tensor], frames: int, counts: Sequence[int]) -> Iterator[Tensor]:
+    """Means over growing runs of frames around the mid-frame, by one running sum.
+
+    Args:
+        frame: gives the frame of a number from 0, in linear light; each is asked for once.
+        frames: how many there are, odd.
+        counts: lengths of the runs, odd, growing.
+
+    Yields:
+        The mean over each run.
+    """
+    middle, total = frames // 2, frame(frames // 2).clone()
+    reached = 1
+    for count in counts:
+        for n in range(reached + 2, count + 1, 2):
+            total += frame(middle - n // 2)
+            total += frame(middle + n // 2)
+        reached = count
+        yield total / count
 
 
 def _check_frames(frames: Tensor) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mtdeblur.exposure.crf import CRF
-from mtdeblur.exposure.levels import temporal_ladder
+from mtdeblur.exposure.draws import Draws, SampleDraws
+from mtdeblur.exposure.levels import centred_means
 
 FRAMES = 13
 """Frames of an exposure: TL13 is the paper's highest temporal level."""
@@ -36,6 +37,8 @@ class Motion:
         layers: share of the samples with an independently moving layer.
         interpolation: of the frames. Bilinear ones are softer than the mid-frame, which a camera's are not;
             bicubic ones hardly, but take three to four times as long.
+        substeps: moments of an exposure from one frame to the next. With 1 a long path shows as 13 separate
+            copies; a camera's shutter is open in between.
 
     Raises:
         ValueError: if a share lies outside of [0, 1], or a size is negative or not finite.
@@ -48,8 +51,11 @@ class Motion:
     depth: float = 0.3
     layers: float = 0.4
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    substeps: int = 1
 
     def __post_init__(self) -> None:
+        if self.substeps < 1:
+            raise ValueError(f"substeps is 1 or more, not {self.substeps}")
         _check_sizes(length=self.length, rotation=self.rotation, zoom=self.zoom, depth=self.depth)
         _check_shares(still=self.still, layers=self.layers)
 
@@ -96,12 +102,12 @@ def _check_shares(**shares: float) -> None:
 
 
 class CameraPath(NamedTuple):
-    """Where each sample's camera is at each frame, from where it is at the mid-frame.
+    """Where each sample's camera is at each of T moments, from where it is at the middle one.
 
     Attributes:
-        shift: (13, B, 2), pixels to the right and down.
-        angle: (13, B), radians, from right to down.
-        zoom: (13, B), logarithm of the factor; above 0 the camera sees more.
+        shift: (T, B, 2), pixels to the right and down.
+        angle: (T, B), radians, from right to down.
+        zoom: (T, B), logarithm of the factor; above 0 the camera sees more.
     """
 
     shift: Tensor
@@ -114,10 +120,8 @@ def margin(motion: Motion) -> int:
     return math.ceil(motion.length * (0.5 + motion.depth)) + 4
 
 
-def simulate_frames(
-    photographs: Tensor, size: int, motion: Motion, seeds: Sequence[int], objects: Tensor | None = None
-) -> Tensor:
-    """The frames of one exposure of each photograph.
+class Scene:
+    """What the cameras of a batch see, moment by moment of one exposure each.
 
     Args:
         photographs: (B, 3, H, W), linear light in [0, 1], float, H and W at least `size`; what stands outside
@@ -125,35 +129,80 @@ def simulate_frames(
         size: height and width of the frames, in pixels; the mid-frame shows the photograph's middle, and the
             moving layer where there is one.
         motion: what moves, and how far.
-        seeds: B seeds, one a sample: a sample does not depend on its neighbours, nor on the device.
+        draws: of everything random; B seeds stand for a sample each.
         objects: like the photographs, of which the moving layers show a part; by default they show the
             photographs turned around.
+        enlarge: (B,), by how much each photograph is enlarged; not at all by default.
 
-    Returns:
-        (13, B, 3, size, size), linear light in [0, 1]; frame 6 is the sharp one.
+    Attributes:
+        moments: how many there are: 13 frames, and those in between.
 
     Raises:
         ValueError: if the photographs are smaller than the frames, or there is not a seed for each.
     """
-    batch, _, height, width = photographs.shape
-    if min(height, width) < size:
-        raise ValueError(f"photographs of {height}x{width} pixels are too small for frames of {size}x{size}")
-    if len(seeds) != batch:
-        raise ValueError(f"{batch} photographs need {batch} seeds, not {len(seeds)}")
-    draw = _Draw(seeds, photographs.device)
-    path, depth = draw.path(motion), 1 + motion.depth * draw.smooth_field(size)
-    how = motion.interpolation
-    frames = frames_along(photographs, size, path, depth, how)
-    chance, path, shape = draw.uniform(), draw.path(motion), draw.normal(1, 5, 5)
-    layered = [sample for sample in range(batch) if chance[sample] < motion.layers]
-    if layered:  # the layer is seen through a shape with a soft edge
-        opacity = _soft_shape(shape[layered], height, width)
-        shown = photographs[layered].flip(-1, -2) if objects is None else objects[layered]
-        layer = torch.cat([shown, opacity], dim=1)
-        seen = frames_along(layer, size, CameraPath(*(part[:, layered] for part in path)), None, how)
-        for index, sample in enumerate(layered):
-            frames[:, sample].lerp_(seen[:, index, :3], seen[:, index, 3:])
-    return frames if how == "bilinear" else frames.clamp_(0, 1)  # bicubic overshoots at edges
+
+    def __init__(
+        self,
+        photographs: Tensor,
+        size: int,
+        motion: Motion,
+        draws: Draws | Sequence[int],
+        objects: Tensor | None = None,
+        enlarge: Tensor | None = None,
+    ) -> None:
+        batch, _, height, width = photographs.shape
+        if min(height, width) < size:
+            raise ValueError(
+                f"photographs of {height}x{width} pixels are too small for frames of {size}x{size}"
+            )
+        draw = draws if isinstance(draws, Draws) else SampleDraws(draws, photographs.device)
+        if len(draw) != batch:
+            raise ValueError(f"{batch} photographs need {batch} seeds, not {len(draw)}")
+        self.moments = (FRAMES - 1) * motion.substeps + 1
+        self.size, self.how = size, motion.interpolation
+        self.photographs, self.path = photographs, _finer(camera_path(draw, motion), motion.substeps)
+        self.depth = 1 + motion.depth * _smooth_field(draw, size)
+        self.enlarge = enlarge
+        self.layered = draw.chosen(motion.layers)
+        path, shape = _finer(camera_path(draw, motion), motion.substeps), draw.normal(1, 5, 5)
+        if self.layered:  # the layer is seen through a shape with a soft edge
+            chosen = draw.index(self.layered)
+            self.layered_index = chosen
+            self.layer_path = CameraPath(*(part.index_select(1, chosen) for part in path))
+            self.opacity = _soft_shape(shape.index_select(0, chosen), height, width).to(photographs)
+            shown = photographs.flip(-1, -2) if objects is None else objects
+            self.objects = shown.index_select(0, chosen)
+            self.layer_enlarge = None if enlarge is None else enlarge.index_select(0, chosen)
+
+    def frame(self, moment: int) -> Tensor:
+        """(B, 3, size, size), linear light in [0, 1], at a moment from 0; the middle one is sharp."""
+        frame = _seen(self.photographs, self.size, self.path, moment, self.depth, self.how, self.enlarge)
+        if self.layered:
+            path, size = self.layer_path, self.size
+            layer = _seen(self.objects, size, path, moment, None, self.how, self.layer_enlarge)
+            opacity = _seen(self.opacity, size, path, moment, None, self.how)
+            under = frame.index_select(0, self.layered_index)
+            frame = frame.index_copy(0, self.layered_index, under.lerp(layer, opacity))
+        return frame if self.how == "bilinear" else frame.clamp_(0, 1)  # bicubic overshoots at edges
+
+
+def simulate_frames(
+    photographs: Tensor,
+    size: int,
+    motion: Motion,
+    draws: Draws | Sequence[int],
+    objects: Tensor | None = None,
+) -> Tensor:
+    """The frames of one exposure of each photograph: every moment of a `Scene`, whose arguments these are.
+
+    Returns:
+        (T, B, 3, size, size), linear light in [0, 1]: T = 13 frames, and the moments in between.
+
+    Raises:
+        ValueError: as `Scene` does.
+    """
+    scene = Scene(photographs, size, motion, draws, objects)
+    return torch.stack([scene.frame(moment) for moment in range(scene.moments)])
 
 
 def simulate_ladder(
@@ -162,8 +211,9 @@ def simulate_ladder(
     levels: Collection[int],
     motion: Motion,
     crf: CRF,
-    seeds: Sequence[int],
+    draws: Draws | Sequence[int],
     objects: Tensor | None = None,
+    enlarge: Tensor | None = None,
 ) -> dict[int, Tensor]:
     """Temporal levels of one simulated exposure of each photograph.
 
@@ -173,18 +223,24 @@ def simulate_ladder(
         levels: odd, from 1 to 13.
         motion: what moves, and how far.
         crf: the camera response function; the frames are made and averaged in its linear light.
-        seeds: B seeds, one a sample.
-        objects: like the photographs, for the moving layers to show, see `simulate_frames`.
+        draws: of everything random; B seeds stand for a sample each.
+        objects: like the photographs, for the moving layers to show, see `Scene`.
+        enlarge: (B,), by how much each photograph is enlarged.
 
     Returns:
         Level to image (B, 3, size, size), stored values in [0, 1].
 
     Raises:
-        ValueError: as `simulate_frames` and `temporal_ladder` do.
+        ValueError: as `Scene` does, or if a level is none.
     """
+    for n in levels:
+        if n not in range(1, FRAMES + 1, 2):
+            raise ValueError(f"a level of {FRAMES} frames is an odd number up to {FRAMES}, not {n}")
     shown = None if objects is None else crf.decode(objects)
-    frames = simulate_frames(crf.decode(photographs), size, motion, seeds, shown)
-    return {n: crf.encode(light).clamp(0, 1) for n, light in temporal_ladder(frames, levels).items()}
+    scene = Scene(crf.decode(photographs), size, motion, draws, shown, enlarge)
+    counts = [(n - 1) * motion.substeps + 1 for n in sorted(levels)]
+    means = centred_means(scene.frame, scene.moments, counts)
+    return {n: crf.encode(light).clamp(0, 1) for n, light in zip(sorted(levels), means, strict=True)}
 
 
 def frames_along(
@@ -199,31 +255,60 @@ def frames_along(
     Args:
         images: (B, C, H, W), float; what stands outside is mirrored.
         size: height and width of the frames, in pixels.
-        path: of each sample's camera.
+        path: of each sample's camera, over T moments.
         depth: (B, 1, size, size), by how much the shift is multiplied at each pixel; 1 by default.
         interpolation: between the pixels of the images.
 
     Returns:
-        (13, B, C, size, size), dtype and device of the images.
+        (T, B, C, size, size), dtype and device of the images.
     """
+    moments = range(len(path.zoom))
+    return torch.stack([_seen(images, size, path, moment, depth, interpolation) for moment in moments])
+
+
+def _seen(
+    images: Tensor,
+    size: int,
+    path: CameraPath,
+    moment: int,
+    depth: Tensor | None,
+    interpolation: str,
+    enlarge: Tensor | None = None,
+) -> Tensor:
+    """(B, C, size, size): what `frames_along` says, at one moment."""
     height, width = images.shape[-2:]
     # Places are counted from the middle of the image, x to the right and y down, in halves of the image.
     x, y = (
         torch.arange(size, device=images.device, dtype=images.dtype) + (length - size) // 2 - (length - 1) / 2
         for length in (width, height)
     )
-    half = images.new_tensor([width / 2, height / 2])
-    cos, sin = path.zoom.exp() * path.angle.cos(), path.zoom.exp() * path.angle.sin()
-    steps = (torch.stack([cos, sin], -1) / half, torch.stack([-sin, cos], -1) / half, path.shift / half)
-    frames = images.new_empty(len(cos), *images.shape[:2], size, size)
-    for frame, right, down, shift in zip(frames, *(step[..., None, None] for step in steps), strict=True):
-        # (B, 2, size, size); no matrix product, which GPUs may round to TF32
-        places = x * right + y[:, None] * down
-        places = places + shift if depth is None else torch.addcmul(places, depth, shift)
-        grid = places.permute(0, 2, 3, 1)
-        seen = functional.grid_sample(images, grid, interpolation, "reflection", align_corners=False)
-        frame.copy_(seen)
-    return frames
+    half_width, half_height = width / 2, height / 2
+    angle, zoom, shift = path.angle[moment], path.zoom[moment].exp(), path.shift[moment]
+    if enlarge is not None:
+        zoom, shift = zoom / enlarge, shift / enlarge[:, None]
+    cos, sin = (zoom * angle.cos())[:, None, None], (zoom * angle.sin())[:, None, None]
+    right, down = (shift.to(images)[:, axis, None, None] for axis in (0, 1))
+    if depth is not None:
+        right, down = depth[:, 0] * right, depth[:, 0] * down
+    # no matrix product, which GPUs may round to TF32
+    across = (x * cos - y[:, None] * sin + right) / half_width  # (B, size, size)
+    along = (x * sin + y[:, None] * cos + down) / half_height
+    grid = torch.stack([across, along], dim=-1).to(images)
+    return functional.grid_sample(images, grid, interpolation, "reflection", align_corners=False)
+
+
+def _finer(path: CameraPath, substeps: int) -> CameraPath:
+    """The path at `substeps` moments a frame, straight in between."""
+    if substeps == 1:
+        return path
+    moments = (len(path.zoom) - 1) * substeps + 1
+
+    def fill(part: Tensor) -> Tensor:
+        rows = part.flatten(1).T[None]  # (1, B or 2B, T)
+        fine = functional.interpolate(rows, size=moments, mode="linear", align_corners=True)
+        return fine[0].T.reshape(moments, *part.shape[1:])
+
+    return CameraPath(*map(fill, path))
 
 
 def _soft_shape(coarse: Tensor, height: int, width: int) -> Tensor:
@@ -232,81 +317,63 @@ def _soft_shape(coarse: Tensor, height: int, width: int) -> Tensor:
     return (fine * min(height, width) / 24 - 0.5).clamp(0, 1)
 
 
-class _Draw:
-    """Random numbers of a batch, each sample's from its own seed; drawn on the CPU, so alike anywhere."""
-
-    def __init__(self, seeds: Sequence[int], device: torch.device) -> None:
-        self.device = device
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def uniform(self) -> Tensor:
-        """(B,) in [0, 1)."""
-        drawn = torch.stack([torch.rand((), generator=generator) for generator in self.generators])
-        return drawn.to(self.device)
-
-    def normal(self, *shape: int) -> Tensor:
-        """(B, *shape), standard normal."""
-        drawn = torch.stack([torch.randn(shape, generator=generator) for generator in self.generators])
-        return drawn.to(self.device)
-
-    def path(self, motion: Motion) -> CameraPath:
-        """Smooth random paths, some of them still."""
-        u = self.uniform()
-        short = min(1.0, motion.length)
-        moving = ((u - motion.still) / max(1 - motion.still, 1e-6)).clamp(min=0)
-        longer = short + (motion.length - short) * moving
-        length = torch.where(u < motion.still, short * u / max(motion.still, 1e-6), longer)
-        heading = self.normal(2, 1)
-        bend = functional.avg_pool1d(self.normal(2, FRAMES + 6), 7, stride=1)  # (B, 2, 13), smooth over time
-        velocity = heading + 0.9 * math.sqrt(7) * self.uniform()[:, None, None] * bend
-        place = velocity.cumsum(-1).permute(2, 0, 1)  # (13, B, 2)
-        travelled = place.diff(dim=0).square().sum(-1).sqrt().sum(0)
-        shift = (place - place[FRAMES // 2]) * (length / travelled)[:, None]
-        time = (torch.arange(FRAMES, device=self.device)[:, None] - FRAMES // 2) / (FRAMES - 1)
-        share = time * length.clamp(max=1)  # a still camera hardly turns
-        return CameraPath(
-            shift,
-            share * math.radians(motion.rotation) * self.normal(),
-            share * motion.zoom * self.normal(),
-        )
-
-    def smooth_field(self, size: int) -> Tensor:
-        """(B, 1, size, size) smooth random fields of about unit spread, within [-2, 2]: the scene's depth."""
-        coarse = self.normal(1, 4, 4)
-        fine = functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
-        return fine.clamp(-2, 2)
+def camera_path(draw: Draws, motion: Motion) -> CameraPath:
+    """Smooth random paths over the 13 frames, some of them still."""
+    u = draw.uniform()
+    short = min(1.0, motion.length)
+    moving = ((u - motion.still) / max(1 - motion.still, 1e-6)).clamp(min=0)
+    longer = short + (motion.length - short) * moving
+    length = torch.where(u < motion.still, short * u / max(motion.still, 1e-6), longer)
+    heading = draw.normal(2, 1)
+    bend = functional.avg_pool1d(draw.normal(2, FRAMES + 6), 7, stride=1)  # (B, 2, 13), smooth over time
+    velocity = heading + 0.9 * math.sqrt(7) * draw.uniform()[:, None, None] * bend
+    place = velocity.cumsum(-1).permute(2, 0, 1)  # (13, B, 2)
+    travelled = place.diff(dim=0).square().sum(-1).sqrt().sum(0)
+    shift = (place - place[FRAMES // 2]) * (length / travelled)[:, None]
+    time = (torch.arange(FRAMES, device=u.device)[:, None] - FRAMES // 2) / (FRAMES - 1)
+    share = time * length.clamp(max=1)  # a still camera hardly turns
+    angle = share * math.radians(motion.rotation) * draw.normal()
+    return CameraPath(shift, angle, share * motion.zoom * draw.normal())
 
 
-def record(exposures: Tensor, sensor: Sensor, seeds: Sequence[int]) -> Tensor:
+def _smooth_field(draw: Draws, size: int) -> Tensor:
+    """(B, 1, size, size) smooth random fields of about unit spread, within [-2, 2]: the scene's depth."""
+    coarse = draw.normal(1, 4, 4)
+    fine = functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
+    return fine.clamp(-2, 2)
+
+
+def record(exposures: Tensor, sensor: Sensor, draws: Draws | Sequence[int]) -> Tensor:
     """What the camera stores of exposures: noisy and compressed in part of the samples, and quantised.
 
     Args:
         exposures: (B, 3, H, W), stored values in [0, 1], float.
         sensor: how noisy and how compressed.
-        seeds: B seeds, one a sample: a sample does not depend on its neighbours, nor on the device.
+        draws: of everything random; B seeds stand for a sample each.
 
     Returns:
         (B, 3, H, W) in [0, 1], multiples of 1/255.
     """
-    draw = _Draw(seeds, exposures.device)
+    draw = draws if isinstance(draws, Draws) else SampleDraws(draws, exposures.device)
     noisy = draw.uniform() < sensor.noisy
-    deviation = torch.where(noisy, sensor.noise * draw.uniform(), 0)
-    chosen = draw.uniform() < sensor.compressed
+    deviation = torch.where(noisy, sensor.noise * draw.uniform(), 0)[:, None, None, None]
+    compressed = draw.chosen(sensor.compressed)
     low, high = sensor.quality
     quality = low + (high - low) * draw.uniform()
-    stored = exposures.clone()
-    for image, level, generator in zip(stored, deviation, draw.generators, strict=True):
-        if level > 0:
-            noise = torch.randn(image.shape, generator=generator).to(image)
-            image.addcmul_((image + 0.5).sqrt_(), noise, value=float(level))
+    stored = exposures
+    if sensor.noisy and sensor.noise:
+        noise = draw.normal(*exposures.shape[1:]).to(exposures)
+        stored = stored + (stored + 0.5).sqrt() * noise * deviation.to(exposures)
     stored = _quantise(stored)
-    if bool(chosen.any()):
-        stored[chosen] = _quantise(compress(stored[chosen], quality[chosen]))
+    if compressed:
+        chosen = draw.index(compressed)
+        smaller = compress(stored.index_select(0, chosen), quality.index_select(0, chosen))
+        stored = stored.index_copy(0, chosen, _quantise(smaller))
     return stored
 
 
 def _quantise(images: Tensor) -> Tensor:
-    return images.clamp(0, 1).mul_(255).round_().div_(255)
+    return images.clamp(0, 1).mul(255).round_().div_(255)
 
 
 _LUMINANCE = (

@@ -1,5 +1,7 @@
 """Building blocks that several networks share."""
 
+from collections import Counter
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,3 +68,20 @@ def colours_apart(*images: Tensor) -> Tensor:
 def colours_together(x: Tensor) -> Tensor:
     """(3 B, c, H, W) to (B, 3 c, H, W), the reverse of `colours_apart` for one image or map."""
     return x.reshape(x.shape[0] // 3, -1, *x.shape[2:])
+
+
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """The blocks that a network is built of: our modules of a class that occurs three times or more.
+
+    A block inside another block is not listed. Compiled one by one, equal blocks share what is compiled: it
+    takes seconds where the whole network takes a minute, and fuses nearly as much.
+    """
+    ours = [part for part in network.modules() if type(part).__module__.startswith("mtdeblur.networks.")]
+    counts = Counter(type(part) for part in ours)
+    blocks: list[nn.Module] = []
+    inside: set[nn.Module] = set()
+    for part in ours:  # outer ones come first
+        if counts[type(part)] >= 3 and part not in inside:
+            blocks.append(part)
+            inside.update(part.modules())
+    return blocks

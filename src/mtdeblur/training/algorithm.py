@@ -16,12 +16,16 @@ from mtdeblur.approaches import Goal, at_level_one, one_stage
 from mtdeblur.data.ladders import LadderBatch
 from mtdeblur.data.validation import ValidationSet
 from mtdeblur.evaluation.metrics import psnr
+from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import ProgressiveNetwork, Several, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
 from mtdeblur.training.adversarial import build_adversarial
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 from mtdeblur.training.losses import l1, objective
 from mtdeblur.training.network import trained_together
+
+LOGGED = 50
+"""Batches from one point of the curves to the next: a value that is logged waits for the device."""
 
 SAMPLE = 256  # height and width of the sample pictures beside the curves, at most
 
@@ -51,6 +55,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
 
     Attributes:
         batches_done: how many batches the network has been trained on.
+        length: of the schedule in batches: the configured one, or what fits into the minutes given.
         minutes: how long the run had trained at its last checkpoint.
         waited: seconds spent waiting for data since the process began.
         history: all validations so far.
@@ -61,9 +66,17 @@ class IncrementalTemporalTraining(pl.LightningModule):
         network: what is trained, one of the registry.
         config: of the run.
         sets: what is validated on.
+        compiled: let torch.compile fuse the operations of the network's repeated blocks, for training.
     """
 
-    def __init__(self, network: nn.Module, config: TrainingConfig, sets: list[ValidationSet]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        config: TrainingConfig,
+        sets: list[ValidationSet],
+        *,
+        compiled: bool = False,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network
@@ -71,15 +84,30 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.config = config
         self.sets = sets
         self.batches_done = 0
+        self.length = config.optimiser.batches
         self.minutes = 0.0
         self.waited = 0.0
         self.history: list[Validation] = []
         self.rebuilt_at: int | None = None
+        self._compiled = compiled
 
     @property
     def members(self) -> Sequence[ProgressiveNetwork]:
         """The networks that goals name by number."""
         return members(self.network)
+
+    def on_train_start(self) -> None:
+        """Compile the network's repeated blocks where that is wanted."""
+        for block in repeated_blocks(self.network) if self._compiled else ():
+            block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
+
+    def on_validation_start(self) -> None:
+        """Validate without compiled blocks: its pictures have many sizes."""
+        torch.compiler.set_stance("force_eager")
+
+    def on_validation_end(self) -> None:
+        """Train with them again."""
+        torch.compiler.set_stance("default")
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -138,17 +166,18 @@ class IncrementalTemporalTraining(pl.LightningModule):
             self._learn(optimiser, torch.stack(learned).sum())
             estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
-        self.log("learning_rate", rate)
-        for iteration, loss in enumerate(losses, first + 1):
-            self.log(f"loss/iteration{iteration}", loss)
+        if batch.number % LOGGED == 0:
+            curves = {f"loss/iteration{n}": float(loss) for n, loss in enumerate(losses, first + 1)}
+            for logger in self.loggers:
+                logger.log_metrics({"learning_rate": rate, **curves}, step=batch.number)
         return {"losses": torch.stack([torch.full_like(losses[0], torch.nan)] * first + losses)}
 
     def _turn(self, batch: int) -> tuple[int, float]:
         """How many networks of the stacking version are trained already (0 otherwise), and the rate."""
         settings = self.config.optimiser
         if not isinstance(self.network, Several) or self.config.approach.name != "stacked":
-            return 0, learning_rate(settings, batch, settings.batches)
-        share = -(-settings.batches // self.config.approach.networks)
+            return 0, learning_rate(settings, batch, self.length)
+        share = -(-self.length // self.config.approach.networks)
         return batch // share, learning_rate(settings, batch % share, share)
 
     def _carry_out(

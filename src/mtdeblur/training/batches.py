@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch.utils.data import DataLoader
 
 from mtdeblur.data.contents import TrainingData
@@ -69,13 +68,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[LadderBatch]:
         for number in range(self.module.batches_done, self.total):
-            self._synchronise()  # the last training step is not waiting for data
             started = time.monotonic()
             batch = self.stream.batch(number)
-            self._synchronise()
             self.module.waited += time.monotonic() - started
             yield batch
-
-    def _synchronise(self) -> None:
-        if self.stream.device.type == "cuda":
-            torch.cuda.synchronize(self.stream.device)

@@ -147,6 +147,44 @@ class Keeper(Callback):
             raise UserError(f"cannot write {self.folder / CHECKPOINT}: {error}") from error
 
 
+class Pace(Callback):
+    """Fits the schedule to a number of minutes: so many batches as the time allows, estimated as it passes.
+
+    Args:
+        minutes: until the learning rate is at its end.
+    """
+
+    EVERY = 5.0  # seconds from one estimate to the next
+    STARTING = 10  # batches that do not count
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = self.marked = time.monotonic()
+        self.done = as_training(pl_module).batches_done
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Estimate anew how many batches the run will have."""
+        now, training = time.monotonic(), as_training(pl_module)
+        if batch_idx < self.STARTING:  # the first ones also compile
+            self.marked, self.done = now, training.batches_done
+        if now - self.marked < self.EVERY:
+            return
+        rate = (training.batches_done - self.done) / (now - self.marked)
+        left = max(0.0, self.started + 60 * self.minutes - now)
+        training.length = min(training.batches_done + round(rate * left), training.config.optimiser.batches)
+        self.marked, self.done = now, training.batches_done
+
+
 class BestWeights(Callback):
     """Keeps the weights of the best validation, and the history of all validations.
 

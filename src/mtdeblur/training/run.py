@@ -31,6 +31,7 @@ from mtdeblur.training.keeping import (
     BestWeights,
     Interruption,
     Keeper,
+    Pace,
     batches_done,
 )
 from mtdeblur.training.network import build_network
@@ -63,6 +64,7 @@ def train(
     resume: bool = False,
     rebuild: bool = False,
     max_minutes: float | None = None,
+    minutes: float | None = None,
     device: str = "auto",
     devices: int = 1,
     compiled: bool = False,
@@ -79,6 +81,8 @@ def train(
             again while the learning rate rises.
         max_minutes: stop cleanly, after a validation and with a resumable checkpoint, when this much time has
             passed.
+        minutes: likewise, and fit the learning rate's schedule to this time: it is at its end then, with
+            however many batches, `optimiser.batches` at most.
         device: "auto", "cpu", "gpu", "cuda" or "mps".
         devices: how many processes or GPUs share each batch (distributed data parallel). With photographs in
             place of a pack, let this function start the other processes: it makes the pack before.
@@ -106,19 +110,19 @@ def train(
     data = _open_data(config, folder, begun)
     if is_first_process():
         write_atomically(folder / CONFIG, write_config(config).encode())
-    if compiled:
-        network.compile()  # pyright: ignore[reportUnknownMemberType]
     sets = list(validation_sets(data, config.approach.levels, limit=config.validation.photos))
-    module = IncrementalTemporalTraining(network, config, sets)
+    module = IncrementalTemporalTraining(network, config, sets, compiled=compiled)
     if rebuild and not begun:
         _take_up(module)
     with Interruption() as interruption, quiet(), _matrix_precision("high"):
-        keeper = Keeper(folder, config.checkpoint_minutes, max_minutes, interruption)
+        limits = [limit for limit in (minutes, max_minutes) if limit is not None]
+        keeper = Keeper(folder, config.checkpoint_minutes, min(limits, default=None), interruption)
         # The average stands in the weights' place while validating, and the best are kept then: so before it
         # is undone; a checkpoint is written after the average has taken in the batch.
         decay = config.optimiser.ema
         average = [] if decay is None else [EMAWeightAveraging(decay=decay)]
-        callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, keeper]
+        pace = [] if minutes is None else [Pace(minutes)]
+        callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
         trainer = pl.Trainer(
             accelerator=device,
             devices=devices,
@@ -131,6 +135,7 @@ def train(
             num_sanity_val_steps=0,
             callbacks=callbacks,
             logger=_logger(folder),
+            benchmark=torch.backends.cudnn.benchmark,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

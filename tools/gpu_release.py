@@ -1,0 +1,196 @@
+"""Train release weights on a machine that has PyTorch and this working tree, in a given number of minutes.
+
+    python tools/gpu_release.py packs/release runs/release-mtrnn --minutes 9
+
+Checks the device first (20 seconds), then trains the stages of the release one after the other, each from
+the weights of the one before. Weights and histories go into the output folder, in files of at most 16 MB. On
+a CPU the same command rehearses a GPU's run: `--minutes 2 --small`.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from mtdeblur.data.ladders import LadderStream
+from mtdeblur.data.pack import Pack
+from mtdeblur.networks.blocks import repeated_blocks
+from mtdeblur.networks.contract import members
+from mtdeblur.networks.unroll import unroll
+from mtdeblur.training.network import build_network
+from mtdeblur.training.reading import read_config
+from mtdeblur.training.run import train
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+STAGES = {"release-mtrnn-start.yaml": 0.42, "release-mtrnn.yaml": 0.58}
+"""Configuration of each stage and its share of the time."""
+SMALL = {"data.patch": 64, "data.batch": 2, "data.reuse": 4, "validation.every": 20, "validation.photos": 2}
+
+
+def main() -> None:
+    """Check, train, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("pack", type=Path, help="training pack")
+    parser.add_argument("output", type=Path, help="folder for weights, history and state")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all stages together")
+    parser.add_argument("--small", action="store_true", help="small patches and batches, for a rehearsal")
+    parser.add_argument("--no-compile", action="store_true", help="run operations one by one")
+    given = parser.parse_args()
+    begun = time.monotonic()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    given.output.mkdir(parents=True, exist_ok=True)
+    say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak(device):.0f} TFLOP/s in bfloat16 products")
+    overrides = {"data.pack": given.pack, **(SMALL if given.small else {})}
+    first = CONFIGS / next(iter(STAGES))
+    check(first, overrides, device)
+    compiled = not given.no_compile and fastest(first, overrides, device)
+    say(f"checks took {time.monotonic() - begun:.0f} s")
+    weights: Path | None = None
+    for name, share in STAGES.items():
+        stage = Path(name).stem
+        more = {} if weights is None else {"network.weights": weights}
+        left = 60 * given.minutes - (time.monotonic() - begun)
+        last = name == list(STAGES)[-1]
+        minutes = (left if last else 60 * given.minutes * share) / 60
+        config = read_config(CONFIGS / name, {**overrides, **more})
+        run = given.output / f"run-{stage}"
+        outcome = train(config, run, minutes=minutes, compiled=compiled)
+        weights = given.output / f"{stage}.safetensors"
+        shutil.copyfile(outcome.weights, weights)
+        shutil.copyfile(run / "last.safetensors", given.output / f"{stage}-last.safetensors")
+        shutil.copyfile(run / "history.json", given.output / f"{stage}.json")
+        best = json.loads((run / "history.json").read_text())[-1]
+        say(f"{stage}: {best['batches']} batches, gains {best['gains']}")
+    say(f"done after {(time.monotonic() - begun) / 60:.1f} minutes")
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def name_of(device: str) -> str:
+    """What the device calls itself."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+
+
+def peak(device: str) -> float:
+    """TFLOP/s of a large matrix product in bfloat16."""
+    side = 8192 if device == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+    repeats = 20
+    for _ in range(3):
+        torch.mm(a, b)
+    wait(device)
+    started = time.perf_counter()
+    for _ in range(repeats):
+        torch.mm(a, b)
+    wait(device)
+    return 2 * side**3 * repeats / (time.perf_counter() - started) / 1e12
+
+
+def wait(device: str) -> None:
+    """Until the device has done all that was asked."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def check(path: Path, overrides: dict[str, object], device: str) -> None:
+    """Exit unless batches are sound and the device computes what float64 on the CPU does."""
+    config = read_config(path, overrides)
+    data = config.data
+    started = time.monotonic()
+    stream = LadderStream(
+        Pack(Path(str(data.pack))),
+        data.exposures(),
+        levels=config.approach.levels,
+        patch=data.patch,
+        batch=data.batch,
+        reuse=data.reuse,
+        pool=data.pool,
+        seed=config.seed,
+        device=device,
+    )
+    wait(device)
+    say(f"data on the device after {time.monotonic() - started:.1f} s")
+    for number in range(2 * data.reuse):
+        stream.batch(number)
+    wait(device)
+    started = time.monotonic()
+    for number in range(2 * data.reuse, 6 * data.reuse):
+        stream.batch(number)
+    asked = time.monotonic() - started
+    wait(device)
+    each = (time.monotonic() - started) / (4 * data.reuse)
+    asking = 250 * asked / data.reuse
+    say(f"a batch of {data.batch} is made in {1000 * each:.1f} ms, {asking:.1f} of them asking")
+    batch = stream.batch(0)
+    for number in range(100, 100 + data.reuse):
+        batch = stream.batch(number)
+        for image in (batch.blurred, *batch.ladder.values()):
+            if not (bool(image.isfinite().all()) and float(image.min()) >= 0 and float(image.max()) <= 1):
+                raise SystemExit(f"batch {number} is not sound")
+    network = build_network(config)
+    crop = batch.blurred[:1, :, :64, :64].contiguous()
+    exact = last(network.double(), crop.cpu().double())
+    single = last(network.float().to(device), crop).cpu().double()
+    difference = float((single - exact).square().sum().sqrt() / exact.square().sum().sqrt())
+    say(f"float32 differs from float64 on the CPU by {difference:.1e}")
+    if not difference < 1e-2:
+        raise SystemExit("the device computes something else")
+
+
+def fastest(path: Path, overrides: dict[str, object], device: str) -> bool:
+    """Set cudnn's choice by timing where it pays, and say whether compiled blocks do."""
+    config = read_config(path, overrides)
+    best, choice = float("inf"), (False, False)
+    for benchmark, compiled in ((False, False), (True, False), (False, True), (True, True)):
+        torch.backends.cudnn.benchmark = benchmark
+        network = build_network(config).to(device)
+        for block in repeated_blocks(network) if compiled else ():
+            block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
+        shape = (config.data.batch, 3, config.data.patch, config.data.patch)
+        blurred = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
+        optimiser = torch.optim.Adam(network.parameters(), fused=True)
+        started = time.monotonic()
+        for _ in range(2):
+            step(network, blurred, optimiser)
+        wait(device)
+        begun, repeats = time.monotonic(), 20 if device == "cuda" else 2
+        for _ in range(repeats):
+            step(network, blurred, optimiser)
+        wait(device)
+        seconds = (time.monotonic() - begun) / repeats
+        variant = f"cudnn.benchmark {benchmark}, compiled {compiled}"
+        say(f"{variant}: {1000 * seconds:.1f} ms, start {begun - started:.1f} s")
+        if seconds < 0.97 * best:
+            best, choice = seconds, (benchmark, compiled)
+    torch.backends.cudnn.benchmark = choice[0]
+    return choice[1]
+
+
+def step(network: torch.nn.Module, blurred: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    """One iteration, its backward pass and optimiser step."""
+    with torch.autocast(blurred.device.type, torch.bfloat16):
+        estimate, _ = members(network)[0](blurred, blurred, None)
+    optimiser.zero_grad()
+    (estimate - blurred).abs().mean().backward()  # pyright: ignore[reportUnknownMemberType]
+    optimiser.step()
+
+
+@torch.no_grad()
+def last(network: torch.nn.Module, blurred: Tensor) -> Tensor:
+    """The estimate after three iterations."""
+    return list(unroll(members(network), blurred, 3))[-1]
+
+
+if __name__ == "__main__":
+    main()
