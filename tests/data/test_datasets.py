@@ -229,6 +229,48 @@ def test_ladders_hold_every_level_that_is_stored(tmp_path):
     assert [list(ladder.folders) for ladder in find_ladders(find_pairs(tmp_path))[0]] == [[1, 3]]
 
 
+@pytest.mark.parametrize("levels", [(3, 5, 7), (3, 5, 7, 9, 11, 13)])
+def test_the_level_of_a_blurred_picture_is_the_one_that_its_exposure_lacks(tmp_path, levels):
+    """As `mtdeblur augment` stores temporal data sets, and without their manifest."""
+    for number, own in enumerate(levels):
+        others = [f"TL{n}" for n in levels if n != own]
+        lay_out(tmp_path, *many(f"train/clip/<f>/{number}.png", f=("blur", "sharp", *others)))
+    ladders, others = find_ladders(find_pairs(tmp_path, split="train"))
+    assert others == []
+    for ladder, own in zip(ladders, levels, strict=True):
+        assert list(ladder.folders) == [1, *levels]
+        assert ladder.folders[own].name == "blur"
+        assert ladder.goals(own) == list(range(1, own + 1, 2))
+
+
+def test_a_lost_level_is_not_taken_for_the_blurred_pictures(tmp_path):
+    """Where blurred pictures repeat a level, a picture that is missing says nothing of them."""
+    lay_out(tmp_path, *many("train/clip/<f>/<n>.png", f=("blur", "sharp", "TL3", "TL7"), n=("1", "2")))
+    lay_out(tmp_path, "train/clip/TL5/2.png")
+    first, second = find_ladders(find_pairs(tmp_path, split="train"))[0]
+    assert list(first.folders) == [1, 3, 7]
+    assert first.goals(7) == [1]
+    assert list(second.folders) == [1, 3, 5, 7]
+
+
+@pytest.mark.parametrize("place", ["<f>/<n>.png", "clip/<f>/<n>.png"])
+@pytest.mark.parametrize("count", [1, 9, 25])
+def test_a_plain_folder_of_pairs_serves_every_purpose(tmp_path, place, count):
+    names = [f"{number:02d}" for number in range(count)]
+    lay_out(tmp_path, *many(place, f=("blur", "sharp"), n=names))
+    splits = {split: find_pairs(tmp_path, split=split, optional=True) for split in ("train", "valid", "test")}
+    assert [pair.blur.stem for pair in splits["test"]] == names
+    assert [pair.blur.stem for pair in splits["valid"]] == names[9::10]
+    assert [pair.blur.stem for pair in splits["train"]] == [n for n in names if n not in names[9::10]]
+
+
+def test_pairs_for_validation_leave_a_plain_folder_to_training(tmp_path):
+    lay_out(tmp_path, *many("<f>/<n>.png", f=("blur", "sharp"), n=[f"{n:02d}" for n in range(12)]))
+    lay_out(tmp_path, *many("valid/<f>/9.png", f=("blur", "sharp")))
+    assert len(find_pairs(tmp_path, split="train")) == 12
+    assert [pair.blur.parent.parent.name for pair in find_pairs(tmp_path, split="valid")] == ["valid"]
+
+
 def test_gopros_own_pairs_are_ladders_of_one_level(tmp_path):
     make(tmp_path, "GoPro")
     train, test = (find_ladders(find_pairs(tmp_path, split=split))[0] for split in ("train", "test"))

@@ -31,3 +31,11 @@ class TrainingData:
         yield from (frame for clip in self.clips for frame in clip)
         yield from (picture for pair in self.pairs for picture in pair)
         yield from (ladder.path(level) for ladder in self.ladders for level in ladder.folders)
+
+    def without_levels(self) -> tuple[int, int]:
+        """How many real exposures have no levels between input and TL1, and how many there are.
+
+        All iterations on these aim at TL1, whatever the approach.
+        """
+        lone = sum(len(ladder.goals(max(ladder.folders))) == 1 for ladder in self.ladders)
+        return lone + len(self.pairs), len(self.ladders) + len(self.pairs)

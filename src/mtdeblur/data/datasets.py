@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from mtdeblur.data.layouts import LAYOUTS, Layout, Sides
 from mtdeblur.data.manifest import stored_levels
+from mtdeblur.data.splits import HOLD_OUT
 from mtdeblur.errors import UserError
 from mtdeblur.media.pictures import SUFFIXES
 
@@ -26,7 +27,9 @@ def find_pairs(
     """The pairs of a data set, sorted by name.
 
     Pictures of a pair have the same stem; suffixes may differ. Hidden files, and those without a picture's
-    suffix, are passed over. What is in the test split is never in the training split.
+    suffix, are passed over. What a data set has for testing is never in its training split. A plain folder of
+    pairs has no splits: all its pairs serve for testing, every tenth by name for validation, and the others
+    for training.
 
     Args:
         folder: the data set.
@@ -98,7 +101,8 @@ class Ladder(NamedTuple):
 def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
     """The exposures behind pairs, where levels are stored: in `TL3/`, `TL5/` ... beside `blur/` and `sharp/`.
 
-    TL1 is the picture in `sharp/`. Without any `TLn/` a sequence may be GoPro's own: the one level in `blur/`
+    TL1 is the picture in `sharp/`. Where every exposure of a sequence lacks one level, no picture is stored
+    twice: that level is the one in `blur/`. Without any `TLn/` a sequence may be GoPro's own: the one level in `blur/`
     stands in its name. The pictures of an exposure have the same file name.
 
     Args:
@@ -116,6 +120,9 @@ def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
         if blur not in levels_of:
             levels_of[blur] = list(_levels_beside(blur))
         stored = {level: home for level, home, files in levels_of[blur] if file in files}
+        lacking = [level for level, _, _ in levels_of[blur] if level not in stored]
+        if stored and len(lacking) == 1 and not _stored_twice(levels_of[blur]):
+            stored = dict(sorted({**stored, lacking[0]: blur}.items()))
         if stored and file == pair.sharp.name:
             folders = {1: pair.sharp.parent, **stored}
             ladders.append(Ladder(file, shared.setdefault(tuple(folders.values()), folders)))
@@ -158,6 +165,11 @@ def _levels_beside(blur: Path) -> Iterator[tuple[int, Path, frozenset[str]]]:
         yield level, numbers[level], frozenset(file.name for file in numbers[level].iterdir())
 
 
+def _stored_twice(levels: Iterable[tuple[int, Path, frozenset[str]]]) -> bool:
+    """Whether a picture lies in the folder of every level, so that the one in `blur/` repeats one of them."""
+    return bool(frozenset[str].intersection(*(files for _, _, files in levels)))
+
+
 def _layout_name(name: str) -> str:
     aliases = {known.lower(): known for known in LAYOUTS} | {"t-gopro": "GoPro", "dvd": "Su"}
     if name.lower() not in aliases:
@@ -168,12 +180,20 @@ def _layout_name(name: str) -> str:
 def _pairs_of(folder: Path, layout: Layout, split: str) -> list[Pair]:
     """The pairs that lie where the layout says, sorted; none if it does not fit."""
     pairs = [pair for sides in layout.sides.get(split, ()) for pair in _match(folder, sides)]
+    undivided = sorted(pair for sides in layout.undivided for pair in _match(folder, sides))
+    if split == "test":
+        pairs += undivided
+    elif split == "train":
+        own = any(True for sides in layout.sides.get("valid", ()) for _ in _match(folder, sides))
+        pairs += undivided if own else [pair for n, pair in enumerate(undivided, 1) if n % HOLD_OUT]
+    elif not pairs:
+        pairs = undivided[HOLD_OUT - 1 :: HOLD_OUT]
     if split in layout.lists:
         pairs += _listed(folder, layout.lists[split])
     if split in layout.sequences:
         pairs = [pair for pair in pairs if pair.name.split("/")[0] in layout.sequences[split]]
     if split == "train" and pairs:
-        held_out = {pair.blur for pair in _pairs_of(folder, layout, "test")}
+        held_out = {pair.blur for pair in _pairs_of(folder, layout, "test")} - {p.blur for p in undivided}
         pairs = [pair for pair in pairs if pair.blur not in held_out]
     return sorted(pairs)
 

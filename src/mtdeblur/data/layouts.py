@@ -32,11 +32,14 @@ class Layout:
 
     Attributes:
         sides: places of pairs; all places of a split are taken together.
+        undivided: places of pairs that say nothing of a split. All of them serve for testing; for training and
+            validation they are divided, every tenth by name being for validation.
         lists: name of the text file that lists the split's pairs, `SHARP BLURRED` a line, relative to it.
         sequences: names of the split's sequences, where it shares a place with another split.
     """
 
     sides: Mapping[str, tuple[Sides, ...]] = field(default_factory=dict[str, tuple[Sides, ...]])
+    undivided: tuple[Sides, ...] = ()
     lists: Mapping[str, str] = field(default_factory=dict[str, str])
     sequences: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
@@ -44,7 +47,8 @@ class Layout:
         """What the layout wants to find, for errors."""
         if split in self.lists:
             return f"{self.lists[split]} with a line 'SHARP.png BLURRED.png' for each pair"
-        return "; or ".join(dict.fromkeys(sides.expected for sides in self.sides.get(split, ())[:2]))
+        places = (*self.undivided, *self.sides.get(split, ()))
+        return "; or ".join(dict.fromkeys(sides.expected for sides in places[:2]))
 
 
 def _by_split(blur: str, sharp: str, **folders: str) -> dict[str, tuple[Sides, ...]]:
@@ -115,12 +119,17 @@ LAYOUTS: Mapping[str, Layout] = {
     "pairs": Layout(
         {
             split: tuple(
-                Sides(f"{top}{blur}/{{name}}", f"{top}{sharp}/{{name}}")
+                Sides(f"{split}/{sequence}{blur}/{{name}}", f"{split}/{sequence}{sharp}/{{name}}")
                 for blur, sharp in _NAMES_OF_SIDES
-                for top in ("", "{sequence}/", f"{split}/", f"{split}/{{sequence}}/")
+                for sequence in ("", "{sequence}/")
             )
             for split in SPLITS
-        }
+        },
+        undivided=tuple(
+            Sides(f"{sequence}{blur}/{{name}}", f"{sequence}{sharp}/{{name}}")
+            for blur, sharp in _NAMES_OF_SIDES
+            for sequence in ("", "{sequence}/")
+        ),
     ),
 }
 """Layouts by name, in the order in which they are recognised; `pairs` is any folder of pairs."""

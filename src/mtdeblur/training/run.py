@@ -217,6 +217,12 @@ def _open_data(config: TrainingConfig, folder: Path, begun: bool) -> TrainingDat
     """What is trained on; decoded into the cache if there is one."""
     if config.data.dataset is not None:
         data = Dataset(config.data.dataset, config.validation.photos)
+        lone, exposures = data.without_levels()
+        if lone and config.approach.temporal:
+            say(
+                f"{lone} of the {exposures} exposures in {config.data.dataset} have no temporal levels between "
+                "the blurred and the sharp picture: all iterations on them aim at TL1"
+            )
     else:
         data = Pack(config.data.pack or _pack_photos(config, folder, begun))
     if is_first_process():
