@@ -349,7 +349,7 @@ def test_exposures_are_used_as_often_as_asked_on_average_and_then_replaced(tmp_p
 
 
 def test_validation_sets_are_the_held_out_photographs_and_pairs(folder):
-    sets = {one.name: one.pairs for one in validation_sets(Pack(folder), (7, 13), size=32)}
+    sets = {one.name: one.pairs for one in validation_sets(Pack(folder), size=32)}
     assert list(sets) == ["simulated", "pairs"]
     for index, (blurred, sharp) in enumerate(sets["simulated"]):
         assert blurred.shape == sharp.shape == (1, 3, 32, 32)
@@ -365,7 +365,7 @@ def test_validation_sets_are_the_held_out_photographs_and_pairs(folder):
 
 
 def test_validation_sets_are_the_same_every_time(folder):
-    one, other = (list(validation_sets(Pack(folder), (7, 13))) for _ in range(2))
+    one, other = (list(validation_sets(Pack(folder))) for _ in range(2))
     for (name, pairs), (same_name, same_pairs) in zip(one, other, strict=True):
         assert name == same_name
         for pair, same in zip(pairs, same_pairs, strict=True):
@@ -374,17 +374,17 @@ def test_validation_sets_are_the_same_every_time(folder):
 
 def test_validation_can_be_limited_and_may_be_absent(folder):
     pack = Pack(folder)
-    assert [len(one.pairs) for one in validation_sets(pack, (7,), limit=1)] == [1, 2]
-    assert [one.name for one in validation_sets(pack, (7,), limit=0)] == ["pairs"]
+    assert [len(one.pairs) for one in validation_sets(pack, limit=1)] == [1, 2]
+    assert [one.name for one in validation_sets(pack, limit=0)] == ["pairs"]
     for file in (folder / "valid").rglob("*.png"):
         file.unlink()
-    assert list(validation_sets(Pack(folder), (7,))) == []
+    assert list(validation_sets(Pack(folder))) == []
 
 
 def test_pairs_of_different_sizes_are_refused(folder, save):
     save(folder / "valid/pairs/sharp/1.png", 0, 20, 25)
     with pytest.raises(UserError, match="differ in size"):
-        list(validation_sets(Pack(folder), (7,)))
+        list(validation_sets(Pack(folder)))
 
 
 def test_training_never_sees_what_is_held_out(paired):

@@ -152,7 +152,7 @@ def test_a_folder_of_pairs_is_trained_on_as_pairs(tmp_path, save):
 
 def test_the_validation_split_is_held_out(dataset):
     data = Dataset(dataset)
-    (held_out,) = validation_sets(data, (7, 9))
+    (held_out,) = validation_sets(data)
     assert held_out.name == "pairs"
     assert held_out.pairs[0][0].shape == (1, 3, 20, 24)
     assert all("valid" not in picture.parts for picture in data.pictures())

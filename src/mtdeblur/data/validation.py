@@ -1,6 +1,6 @@
 """What a network is measured on while it trains: held-out photographs in simulated exposures, and pairs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -25,18 +25,19 @@ class ValidationSet(NamedTuple):
     pairs: list[tuple[Tensor, Tensor]]
 
 
-def validation_sets(
-    pack: TrainingData, levels: Sequence[int], *, size: int = 256, limit: int = 12
-) -> Iterator[ValidationSet]:
+LEVELS = (7, 9, 11, 13)
+"""Input levels of the simulated exposures, in turn; the same for all runs, whatever they are trained on."""
+
+
+def validation_sets(pack: TrainingData, *, size: int = 256, limit: int = 12) -> Iterator[ValidationSet]:
     """The pack's held-out photographs as simulated exposures, and its held-out pairs.
 
     The exposures are the same whatever the training's settings: default motion without still samples (whose
-    PSNR is so high that a mean in dB would speak of little else), no noise, gamma 2.2, levels in turn, the
+    PSNR is so high that a mean in dB would speak of little else), no noise, gamma 2.2, `LEVELS` in turn, the
     middle of the photograph.
 
     Args:
         pack: where they are.
-        levels: input levels of the simulated exposures.
         size: height and width of the simulated exposures, in pixels; of smaller photographs the shorter side.
         limit: how many photographs at most, spread over those held out.
 
@@ -51,7 +52,7 @@ def validation_sets(
     step = max(1, -(-len(pack.valid_photos) // max(1, limit)))
     for index, entry in enumerate(pack.valid_photos[::step][:limit]):
         photograph = _load(entry)
-        level = levels[index % len(levels)]
+        level = LEVELS[index % len(LEVELS)]
         side = min(size, *photograph.shape[-2:])
         ladder = simulate_ladder(photograph, side, {1, level}, motion, GAMMA, [index])
         simulated.append((ladder[level], ladder[1]))

@@ -58,7 +58,7 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Generator[Journal]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            _lock(file, path)
+            _lock(file, path.parent)
             records = _whole_records(file)
             journal = Journal(file, records[1:])
             if not records:
@@ -72,12 +72,29 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Generator[Journal]:
         raise UserError(f"cannot write {error.filename or path}: {reason(error)}") from error
 
 
-def _lock(file: IO[bytes], path: Path) -> None:
+@contextmanager
+def lock_folder(folder: Path) -> Generator[None]:
+    """Keep other processes out of a folder while the block runs; the folder is made if it is not there.
+
+    Raises:
+        UserError: if another process is at work in it, or it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a+b")
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or folder}: {reason(error)}") from error
+    with file:
+        _lock(file, folder)
+        yield
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
     try:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"another process is at work in {path.parent}; wait until it has ended") from None
+        raise UserError(f"another process is at work in {folder}; wait until it has ended") from None
 
 
 def _whole_records(file: IO[bytes]) -> list[Record]:

@@ -115,6 +115,13 @@ class IncrementalTemporalTraining(pl.LightningModule):
         return self.config.approach.steps(self.config.validation.iterations, len(self.members))
 
     @property
+    def own_steps(self) -> tuple[Step, ...]:
+        """The steps that the approach trains for: one for one_stage, whatever validation carries out."""
+        approach = self.config.approach
+        iterations = approach.iterations or (1 if approach.name == "one_stage" else len(self.steps))
+        return self.steps[: iterations if approach.name == "one_stage" else None]
+
+    @property
     def finished(self) -> bool:
         """Whether the configured number of batches is done."""
         return self.batches_done >= self.config.optimiser.batches
@@ -177,8 +184,10 @@ class IncrementalTemporalTraining(pl.LightningModule):
         settings = self.config.optimiser
         if not isinstance(self.network, Several) or self.config.approach.name != "stacked":
             return 0, learning_rate(settings, batch, self.length)
-        share = -(-self.length // self.config.approach.networks)
-        return batch // share, learning_rate(settings, batch % share, share)
+        networks = self.config.approach.networks
+        turn = min(batch * networks // self.length, networks - 1)
+        first, end = (-(-number * self.length // networks) for number in (turn, turn + 1))
+        return turn, learning_rate(settings, batch - first, end - first)
 
     def _carry_out(
         self, goal: Goal, batch: LadderBatch, estimate: Tensor, state: State

@@ -300,7 +300,7 @@ class ValidationConfig(Section):
 
 
 class TrainingConfig(Section):
-    """A whole run; `mtdeblur.training.reading` makes one."""
+    """A whole run, from a file (`mtdeblur.training.reading`) or made in Python."""
 
     recipe: Literal["paper", "modern"] = "paper"
     """Which of `RECIPES` gave the optimiser what the file left open."""
@@ -314,6 +314,9 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        given = {name: getattr(self.optimiser, name) for name in self.optimiser.model_fields_set}
+        whole = OptimiserConfig(**RECIPES[self.recipe] | given)
+        object.__setattr__(self, "optimiser", whole)  # what the recipe says where nothing is given
         if self.optimiser.adversarial and self.approach.through > 1:
             raise ValueError("optimiser.adversarial learns after every iteration: approach.through is 1")
         return self
@@ -324,7 +327,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "modern": {
         "name": "adamw",
         "learning_rate": 1e-3,
-        "betas": [0.9, 0.99],
+        "betas": (0.9, 0.99),
         "schedule": "cosine",
         "warmup": 200,
         "clip": 0.5,

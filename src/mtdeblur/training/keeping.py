@@ -68,6 +68,10 @@ class Interruption:
             signal.signal(number, handler)
 
 
+class DivergedError(UserError):
+    """Training came to weights that are no numbers."""
+
+
 class Keeper(Callback):
     """Keeps a run safe: regular checkpoints, and a clean end when time is up or somebody interrupts.
 
@@ -93,6 +97,7 @@ class Keeper(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks, and listen to signals from now on, in place of Lightning."""
         self.started = self.saved = self.counted = time.monotonic()
+        self.saved_batches = as_training(pl_module).batches_done
         self.interruption.watch()
 
     def on_train_batch_end(
@@ -130,14 +135,32 @@ class Keeper(Callback):
         if not trainer.is_global_zero:
             return
         training = as_training(pl_module)
-        notes = _notes(training)
+        notes, steps = _notes(training), training.own_steps
+        if training.history:
+            steps = training.steps[: score(training.history[-1].gains, training.steps)[1]]
         for name in (LAST_WEIGHTS,) if training.sets else (LAST_WEIGHTS, BEST_WEIGHTS):
-            save_network(self.folder / name, training.network, notes=notes, iterations=training.steps)
+            save_network(self.folder / name, training.network, notes=notes, iterations=steps)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep what has been learned before something went wrong."""
+        training = as_training(pl_module)
+        alone = trainer.world_size == 1  # other processes would be waited for in vain
+        if alone and self.saved_batches < training.batches_done and not isinstance(exception, DivergedError):
+            self._save(trainer, pl_module)
+            say(f"a checkpoint at batch {training.batches_done} is kept in {self.folder}")
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        now = time.monotonic()
-        as_training(pl_module).minutes += (now - self.counted) / 60
+        now, training = time.monotonic(), as_training(pl_module)
+        if not all(bool(part.isfinite().all()) for part in training.network.parameters()):
+            raise DivergedError(
+                f"the weights are not finite after batch {training.batches_done}: the learning rate is too "
+                f"high; {self.folder} keeps what was there before"
+            )
+        training.minutes += (now - self.counted) / 60
         self.counted = self.saved = now
+        self.saved_batches = training.batches_done
         part = self.folder / f"{CHECKPOINT}.part"
         try:
             trainer.save_checkpoint(part, weights_only=False)

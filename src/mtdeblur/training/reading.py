@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,11 +11,16 @@ import yaml
 from pydantic import ValidationError
 
 from mtdeblur.errors import UserError
-from mtdeblur.training.config import RECIPES, Section, TrainingConfig
+from mtdeblur.training.config import Section, TrainingConfig
 
 MAY_CHANGE = ("optimiser.batches", "validation.every", "checkpoint_minutes", "data.cache")
 """Keys that may differ when a run is resumed. More batches lengthen it: with `halve` as if the run had
 been that long from the start, while a cosine jumps to the longer one."""
+
+FIRST_VALUES: dict[str, Any] = json.loads(
+    resources.files("mtdeblur.training").joinpath("first_values.json").read_text(encoding="utf-8")
+)
+"""The default of every setting in the release that brought it, see `fingerprint`."""
 
 
 def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
@@ -43,7 +49,7 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
 
 
 def parse_config(values: dict[str, Any], source: str = "the configuration") -> TrainingConfig:
-    """Check what a YAML file held; empty sections are taken as such, and the recipe fills in the optimiser's.
+    """Check what a YAML file held; empty sections are taken as such.
 
     Args:
         values: nested mappings, lists, texts, numbers and None; paths may be `Path`.
@@ -56,9 +62,6 @@ def parse_config(values: dict[str, Any], source: str = "the configuration") -> T
     for name, field in TrainingConfig.model_fields.items():
         if filled.get(name, ...) is None and issubclass(cast("type", field.annotation), Section):
             filled[name] = {}
-    recipe, given = values.get("recipe", "paper"), filled["optimiser"]
-    if isinstance(recipe, str) and isinstance(given, dict):
-        filled["optimiser"] = RECIPES.get(recipe, {}) | cast("dict[str, Any]", given)
     try:
         # As JSON, because its strict types are YAML's: a list may become a tuple and a text a path, no more.
         return TrainingConfig.model_validate_json(json.dumps(filled, default=str))
@@ -82,25 +85,52 @@ def write_config(config: TrainingConfig) -> str:
 
 
 def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
-    """The dotted key of the first setting that must not change when a run is resumed but did, or None."""
+    """The dotted key of the first setting that must not change when a run is resumed but did, or None.
+
+    A run whose approach divides the batches between networks or goals cannot be lengthened.
+    """
+    divided = before.approach.name == "stacked" or before.approach.one_stage_first
+    if divided and before.optimiser.batches != now.optimiser.batches:
+        return "optimiser.batches"
     return _first_difference(before.model_dump(mode="json"), now.model_dump(mode="json"), "")
 
 
 def fingerprint(config: TrainingConfig) -> str:
-    """What tells runs apart, in 16 hexadecimal digits.
+    """Identifies a run, in 16 hexadecimal digits.
 
-    Settings that may change, where the data lies, and the weights to start from do not count.
+    Settings that may change, where the data lies, and the weights to start from do not count. A setting at
+    the value in `FIRST_VALUES` is left out, so that a new setting does not change the identity of older runs;
+    a default that a later release changes does.
     """
-    values = config.model_dump(mode="json", exclude_defaults=True)  # so that a new setting changes nothing
+    values = config.model_dump(mode="json")
     elsewhere = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")
     for key in (*MAY_CHANGE, *elsewhere):
         *parents, last = key.split(".")
         section = values
         for parent in parents:
-            section = section.get(parent, {})
-        section.pop(last, None)
-    given = {key: value for key, value in values.items() if value != {}}
+            section = section[parent]
+        section.pop(last)
+    network = values["network"]
+    first = FIRST_VALUES["networks"].get(network["name"], {})
+    for key, number in (("options", 0), ("later", 1)):
+        options = config.network.checked_options(number) if network[key] or not number else {}
+        network[key] = _changed(json.loads(json.dumps(options)), first)
+    given = _changed(values, FIRST_VALUES["settings"])
     return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _changed(values: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """What differs from the first values, section by section."""
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        before = first.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            section = _changed(cast("dict[str, Any]", value), cast("dict[str, Any]", before))
+            if section:
+                changed[key] = section
+        elif value != before or key not in first:
+            changed[key] = value
+    return changed
 
 
 def _first_difference(before: Any, now: Any, key: str) -> str | None:

@@ -4,7 +4,7 @@ import importlib
 import signal
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from mtdeblur.data.stored import Dataset
 from mtdeblur.data.validation import validation_sets
 from mtdeblur.errors import UserError
 from mtdeblur.media.files import write_atomically
+from mtdeblur.media.journal import lock_folder
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
 from mtdeblur.training.config import TrainingConfig
@@ -38,6 +39,7 @@ from mtdeblur.training.network import build_network
 from mtdeblur.training.progress import Progress, is_first_process, quiet, say
 from mtdeblur.training.reading import fingerprint, first_difference, read_config, write_config
 from mtdeblur.weights.backbone import has_backbone
+from mtdeblur.weights.foreign import is_foreign
 from mtdeblur.weights.store import read_header
 
 CONFIG = "config.yaml"
@@ -90,15 +92,30 @@ def train(
 
     Raises:
         UserError: if the folder holds a run and `resume` was not asked for, the run to resume was another
-            one, the data is missing, or there is no such device.
+            one, another process is at work in the folder, the data is missing, or there is no such device.
     """
+    _check_devices(config, device, devices)
+    with lock_folder(folder) if is_first_process() else nullcontext():
+        return _train(config, folder, resume, rebuild, max_minutes, minutes, device, devices, compiled)
+
+
+def _train(
+    config: TrainingConfig,
+    folder: Path,
+    resume: bool,
+    rebuild: bool,
+    max_minutes: float | None,
+    minutes: float | None,
+    device: str,
+    devices: int,
+    compiled: bool,
+) -> Outcome:
     checkpoint = folder / CHECKPOINT
     begun = checkpoint.exists()
     if begun and not resume:
         raise UserError(
             f"{folder} holds a run already; add --resume to go on with it, or name another folder"
         )
-    _check_devices(config, device, devices)
     if begun:
         _check_unchanged(config, folder)
         if (done := batches_done(checkpoint)) >= config.optimiser.batches:
@@ -110,7 +127,7 @@ def train(
     data = _open_data(config, folder, begun)
     if is_first_process():
         write_atomically(folder / CONFIG, write_config(config).encode())
-    sets = list(validation_sets(data, config.approach.levels, limit=config.validation.photos))
+    sets = list(validation_sets(data, limit=config.validation.photos))
     module = IncrementalTemporalTraining(network, config, sets, compiled=compiled)
     if rebuild and not begun:
         _take_up(module)
@@ -127,7 +144,7 @@ def train(
             accelerator=device,
             devices=devices,
             strategy=_strategy(devices, len(module.members)),
-            precision="bf16-mixed" if config.optimiser.precision == "bfloat16" else "32-true",
+            precision="bf16-mixed" if _in_bfloat16(config, module) else "32-true",
             max_epochs=1,
             val_check_interval=config.validation.every,
             check_val_every_n_epoch=None,
@@ -158,13 +175,23 @@ def train(
     return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
 
 
+def _in_bfloat16(config: TrainingConfig, module: IncrementalTemporalTraining) -> bool:
+    """Whether to train in bfloat16: where it is wanted, and the network loses nothing visible by it."""
+    if config.optimiser.precision != "bfloat16":
+        return False
+    if all("bfloat16" in member.contract.precisions for member in module.members):
+        return True
+    say(f"{config.network.name} loses precision in bfloat16: it is trained in float32")
+    return False
+
+
 def _take_up(module: IncrementalTemporalTraining) -> None:
     """Stand where the run stood when it kept the weights it starts from, but for the optimiser's state."""
     config, weights = module.config, module.config.network.weights
     if weights is None:
         say("there is no checkpoint, and network.weights names none: starts with fresh weights")
         return
-    notes = {} if weights.suffix in (".pt", ".pth") else read_header(weights).notes
+    notes = {} if is_foreign(weights) else read_header(weights).notes
     ours, every = notes.get("run") == fingerprint(config), config.validation.every
     # Lightning validates every so many batches of its own count, so the count begins at one of these.
     module.batches_done = int(notes["batches"]) // every * every if ours else 0
@@ -220,8 +247,8 @@ def _open_data(config: TrainingConfig, folder: Path, begun: bool) -> TrainingDat
         lone, exposures = data.without_levels()
         if lone and config.approach.temporal:
             say(
-                f"{lone} of the {exposures} exposures in {config.data.dataset} have no temporal levels between "
-                "the blurred and the sharp picture: all iterations on them aim at TL1"
+                f"{lone} of the {exposures} exposures in {config.data.dataset} have no temporal levels between"
+                " the blurred and the sharp picture: all iterations on them aim at TL1"
             )
     else:
         data = Pack(config.data.pack or _pack_photos(config, folder, begun))
