@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import mtdeblur.data.resident as module
 from mtdeblur.data.resident import Corners, Resident, Turn, detail, random_turn
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.draws import BatchDraws
@@ -74,11 +75,31 @@ def test_detail_is_the_mean_difference_of_neighbours_inside():
     assert float(detail(crops, inside)) == 0
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+def test_a_picture_that_cannot_be_read_is_reported_and_left_empty(pictures, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"broken\.png"):
-        Resident([tmp_path / "broken.png"], "cpu")
+    (tmp_path / "cut.png").write_bytes(pictures[0][0].read_bytes()[:200])
+    told = []
+    files = [tmp_path / "broken.png", *pictures[0], tmp_path / "cut.png"]
+    resident = Resident(files, "cpu", report=told.append)
+    assert [resident.readable(number) for number in range(6)] == [False, True, True, True, True, False]
+    assert len(told) == 2
+    assert "broken.png" in told[0]
+    assert "cut.png" in told[1]
+    assert resident.shapes[1:5] == SIZES
+
+
+def test_more_pictures_than_memory_lie_in_a_file(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_free_memory", lambda: 1000)
+    mapped = Resident(pictures[0], "cpu", folder=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+    monkeypatch.undo()
+    draws, index = BatchDraws((1,), 40), torch.arange(40) % 4
+    corners = mapped.corners(draws, index, 8)
+    assert mapped.crops(index, corners, 8).equal(Resident(pictures[0], "cpu").crops(index, corners, 8))
+    monkeypatch.setattr(module, "_free_memory", lambda: 1000)
+    with pytest.raises(UserError, match="--cache"):
+        Resident(pictures[0], "cpu", folder=tmp_path / "absent")
 
 
 def test_no_pictures_are_none():
-    assert len(Resident([], "cpu")) == 0
+    assert Resident([], "cpu").shapes == []

@@ -102,8 +102,8 @@ def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
     """The exposures behind pairs, where levels are stored: in `TL3/`, `TL5/` ... beside `blur/` and `sharp/`.
 
     TL1 is the picture in `sharp/`. Where every exposure of a sequence lacks one level, no picture is stored
-    twice: that level is the one in `blur/`. Without any `TLn/` a sequence may be GoPro's own: the one level in `blur/`
-    stands in its name. The pictures of an exposure have the same file name.
+    twice: that level is the one in `blur/`. Without any `TLn/` a sequence may be GoPro's own: the one level
+    in `blur/` stands in its name. The pictures of an exposure have the same file name.
 
     Args:
         pairs: of a data set.

@@ -7,8 +7,9 @@ see disjoint data.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.crops import cut, random_corner, to_tensor, turn
 from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.resident import Corners, Resident, detail, random_turn, turned_places
-from mtdeblur.data.sources import Entry, decode
+from mtdeblur.data.sources import Pixels, decode
 from mtdeblur.data.stored import Order
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
@@ -105,10 +106,11 @@ class LadderStream:
         rank: which process this is.
         world: how many processes share a batch; must divide it.
         decoded: where pictures are kept decoded for other runs; stored exposures in memory by default.
+        report: told in one line of each picture that cannot be read and is left out.
 
     Raises:
         ValueError: if the processes cannot share a batch evenly.
-        UserError: if a picture cannot be used, or stored exposures have none of the levels.
+        UserError: if no picture can be used, or stored exposures have none of the levels.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class LadderStream:
         rank: int = 0,
         world: int = 1,
         decoded: Decoded | None = None,
+        report: Callable[[str], None] = lambda line: None,
     ) -> None:
         if batch % world:
             raise ValueError(f"a batch of {batch} cannot be shared evenly by {world} processes")
@@ -134,27 +137,39 @@ class LadderStream:
         self.device = torch.device(device)
         share = batch // world
         self.places = range(rank * share, (rank + 1) * share)
-        self.decoded = decoded or Decoded()
+        self.decoded, self.report = decoded or Decoded(), report
+        frames = [frame for clip in pack.clips for frame in clip]
         blurred, sharp = zip(*pack.pairs, strict=True) if pack.pairs else ((), ())
-        read = self.decoded if self.decoded.folder else decode
-
-        def resident(entries: Sequence[Entry]) -> Resident:
-            return Resident(entries, self.device, read)
-
-        self.blurred, self.sharp = resident(blurred), resident(sharp)
-        for shapes in zip(self.blurred.shapes, self.sharp.shapes, blurred, strict=True):
-            if shapes[0] != shapes[1]:
-                raise UserError(f"{shapes[2]} and its sharp picture differ in size")
-        self.photos = resident([*pack.photos, *sharp] if pack.photos else ())
-        self.clips = resident([frame for clip in pack.clips for frame in clip])
-        self._clip_first, self._clip_starts = self._describe_clips(pack.clips)
+        entries = [*pack.photos, *frames, *blurred, *sharp]
+        folder = self.decoded.folder
+        read = self.decoded if folder else decode
+        self.pictures = Resident(entries, self.device, read, folder=folder, report=self._leave_out)
+        numbers = iter(range(len(entries)))
+        photos = [number for number in islice(numbers, len(pack.photos)) if self.pictures.readable(number)]
+        runs = [run for clip in pack.clips for run in self._runs(list(islice(numbers, len(clip))))]
+        pairs = self._whole_pairs(*(list(islice(numbers, len(side))) for side in (blurred, sharp)))
+        self.blurred, self.sharp = (
+            (self._numbers(side) for side in zip(*pairs, strict=True))
+            if pairs
+            else (
+                self._numbers(()),
+                self._numbers(()),
+            )
+        )
+        # The sharp pictures of pairs serve as photographs too.
+        self.photos = self._numbers([*photos, *(number for _, number in pairs)] if photos else ())
+        self.clip_first = self._numbers([run[0] for run in runs])
+        self.clip_starts = self._numbers([len(run) - FRAMES + 1 for run in runs])
+        if entries and not (photos or runs or pairs):
+            raise UserError(f"none of the {len(entries)} pictures to train on can be read; see above")
         self.stored = pack.ladders
         self.order = Order(self.stored, levels, batch, seed) if self.stored else None
-        alone = not (self.photos or self.clips or self.stored)
-        self._share = (1.0 if alone else exposures.pairs) if self.sharp else 0.0
+        alone = not (photos or runs or self.stored)
+        self._share = (1.0 if alone else exposures.pairs) if pairs else 0.0
         self.size = patch if reuse == 1 else patch + patch // 4
         self._made = range(1, max(levels) + 1, 2)  # levels of every exposure
-        slots = pool if self.photos or self.clips else 0
+        slots = pool if photos or runs else 0
+        self._unreadable: set[int] = set()  # numbers of stored exposures
         self._held = [-1] * slots  # which exposures each slot of the pool holds
         shape = (slots, len(self.places), len(self._made), 3, self.size, self.size)
         self._pool = torch.empty(shape, dtype=torch.uint8, device=self.device)
@@ -207,12 +222,7 @@ class LadderStream:
         crops: list[Tensor] = []  # each (levels, 3, P, P), of the input last
         goals: list[int] = []
         for place in self.places:
-            ladder = self.stored[int(chosen[place])]
-            goals = ladder.goals(level)
-            files = [ladder.path(n) for n in (*goals, level)]
-            pictures = [self.decoded(file) for file in files]
-            if len({picture.shape for picture in pictures}) > 1:
-                raise UserError(f"the levels of {files[-1]} differ in size")
+            goals, pictures = self._levels(int(chosen[place]), level)
             rng = self._rng(_Purpose.CROP, number, place)
             corner = random_corner(rng, pictures[0], self.patch)
             crop = to_tensor(*(cut(picture, corner, self.patch) for picture in pictures))
@@ -220,15 +230,37 @@ class LadderStream:
         images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
         return LadderBatch(number, level, images[-1], dict(zip(goals, images, strict=False)))
 
+    def _levels(self, chosen: int, level: int) -> tuple[list[int], list[Pixels]]:
+        """Goals and decoded levels of a stored exposure, the input last.
+
+        In place of one that cannot be read stands the next that has the same levels.
+        """
+        folders, count = self.stored[chosen].folders, len(self.stored)
+        for index in ((chosen + further) % count for further in range(count)):
+            ladder = self.stored[index]
+            if index in self._unreadable or ladder.folders != folders:
+                continue
+            goals = ladder.goals(level)
+            try:
+                pictures = [self.decoded(ladder.path(n)) for n in (*goals, level)]
+            except UserError as error:
+                self._unreadable.add(index)
+                self._leave_out(str(error))
+                continue
+            if len({picture.shape for picture in pictures}) > 1:
+                raise UserError(f"the levels of {ladder.path(level)} differ in size")
+            return goals, pictures
+        raise UserError(f"no exposure with the levels of {self.stored[chosen].path(level)} can be read")
+
     def _pairs(self, number: int) -> tuple[Tensor, Tensor]:
         """Crops (B, 3, P, P) in [0, 1] of pairs, blurred and sharp: of two drawn, the more detailed one."""
         draws = self._draws(_Purpose.PAIR, number)
         index = draws.below(len(self.sharp))
-        corners = self._more_detailed(self.sharp, draws, index, self.patch)
+        corners = self._more_detailed(draws, self.sharp[index], self.patch)
         turn = random_turn(draws)
         blurred, sharp = (
-            pictures.crops(index, corners, self.patch, turn).float().div_(255)
-            for pictures in (self.blurred, self.sharp)
+            self.pictures.crops(side[index], corners, self.patch, turn).float().div_(255)
+            for side in (self.blurred, self.sharp)
         )
         return blurred, sharp
 
@@ -236,7 +268,7 @@ class LadderStream:
         """Make the exposures with a number, one for each place of the batch, and put them into their slot."""
         draws, rng = self._draws(_Purpose.EXPOSURE, number), self._rng(_Purpose.KIND, number)
         crf = GAMMA if rng.random() < self.exposures.gamma else IDENTITY
-        if self.clips and (not self.photos or rng.random() < self.exposures.clips):
+        if len(self.clip_first) and (not len(self.photos) or rng.random() < self.exposures.clips):
             frames = self._frames(draws).float().div_(255)
             ladder = temporal_ladder(frames, self._made, crf)
         else:
@@ -251,13 +283,13 @@ class LadderStream:
 
     def _photographs(self, draws: BatchDraws, enlarge: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 1]: crops of photographs; of two, the one whose middle has more detail."""
-        index = draws.below(len(self.photos))
+        index = self.photos[draws.below(len(self.photos))]
         side = self.size + 2 * margin(self.exposures.motion)
-        corners = self._more_detailed(self.photos, draws, index, side, enlarge)
-        return self.photos.crops(index, corners, side).float().div_(255)
+        corners = self._more_detailed(draws, index, side, enlarge)
+        return self.pictures.crops(index, corners, side).float().div_(255)
 
     def _more_detailed(
-        self, pictures: Resident, draws: BatchDraws, index: Tensor, side: int, enlarge: Tensor | None = None
+        self, draws: BatchDraws, index: Tensor, side: int, enlarge: Tensor | None = None
     ) -> Corners:
         """Of two random places for each crop, the one with more detail in the part that is enlarged."""
         window = torch.full_like(index, side) if enlarge is None else (side / enlarge).round().long()
@@ -267,31 +299,45 @@ class LadderStream:
         rest = (side - window) // 2  # the crop is larger than the window on each side
         tried: list[tuple[Corners, Tensor]] = []
         for _ in range(2):
-            corners = pictures.corners(draws, index, window)
+            corners = self.pictures.corners(draws, index, window)
             corners = Corners(*(corner - rest for corner in corners))
-            tried.append((corners, detail(pictures.crops(index, corners, side), inside)))
+            tried.append((corners, detail(self.pictures.crops(index, corners, side), inside)))
         (first, one), (second, other) = tried
         return Corners(*(torch.where(one >= other, *pair) for pair in zip(first, second, strict=True)))
 
     def _frames(self, draws: BatchDraws) -> Tensor:
         """The same crop of 13 consecutive frames, (13, B, 3, size, size) uint8."""
-        clip = draws.below(len(self._clip_first))
-        index = self._clip_first[clip] + draws.below(self._clip_starts[clip])
-        corners = self.clips.corners(draws, index, self.size)
+        clip = draws.below(len(self.clip_first))
+        index = self.clip_first[clip] + draws.below(self.clip_starts[clip])
+        corners = self.pictures.corners(draws, index, self.size)
         frames = (index + torch.arange(FRAMES, device=self.device)[:, None]).flatten()
         repeated = Corners(*(corner.repeat(FRAMES) for corner in corners))
-        crops = self.clips.crops(frames, repeated, self.size)
+        crops = self.pictures.crops(frames, repeated, self.size)
         return crops.view(FRAMES, len(clip), *crops.shape[1:])
 
-    def _describe_clips(self, clips: Sequence[Sequence[Entry]]) -> tuple[Tensor, Tensor]:
-        """Of each clip the number of its first frame, and at how many frames an exposure can begin."""
-        lengths = np.array([len(clip) for clip in clips], dtype=np.int64)
-        first = lengths.cumsum() - lengths
-        for clip, start in zip(clips, first, strict=True):
-            if len(set(self.clips.shapes[start : start + len(clip)])) > 1:
-                raise UserError(f"the frames of the clip around {clip[0]} differ in size")
-        starts = lengths - FRAMES + 1
-        return torch.tensor(first, device=self.device), torch.tensor(starts, device=self.device)
+    def _runs(self, clip: list[int]) -> Iterator[list[int]]:
+        """The parts of a clip between frames that cannot be read, those that are long enough."""
+        if len({self.pictures.shapes[number] for number in clip if self.pictures.readable(number)}) > 1:
+            name = self.pictures.entries[clip[0]]
+            raise UserError(f"the frames of the clip around {name} differ in size")
+        for readable, run in groupby(clip, self.pictures.readable):
+            numbers = list(run)
+            if readable and len(numbers) >= FRAMES:
+                yield numbers
+
+    def _whole_pairs(self, blurred: list[int], sharp: list[int]) -> list[tuple[int, int]]:
+        """Numbers of the pictures of the pairs of which both can be read."""
+        whole = [pair for pair in zip(blurred, sharp, strict=True) if all(map(self.pictures.readable, pair))]
+        for pair in whole:
+            if self.pictures.shapes[pair[0]] != self.pictures.shapes[pair[1]]:
+                raise UserError(f"{self.pictures.entries[pair[0]]} and its sharp picture differ in size")
+        return whole
+
+    def _numbers(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+
+    def _leave_out(self, why: str) -> None:
+        self.report(f"{why}; it is left out")
 
     def _draws(self, purpose: _Purpose, number: int) -> BatchDraws:
         return BatchDraws((self.seed, purpose, number), self.whole, self.places, self.device)

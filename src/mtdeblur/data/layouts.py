@@ -32,8 +32,8 @@ class Layout:
 
     Attributes:
         sides: places of pairs; all places of a split are taken together.
-        undivided: places of pairs that say nothing of a split. All of them serve for testing; for training and
-            validation they are divided, every tenth by name being for validation.
+        undivided: places of pairs that say nothing of a split. All of them serve for testing; for training
+            and validation they are divided, every tenth by name being for validation.
         lists: name of the text file that lists the split's pairs, `SHARP BLURRED` a line, relative to it.
         sequences: names of the split's sequences, where it shares a place with another split.
     """

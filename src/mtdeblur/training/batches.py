@@ -11,6 +11,7 @@ from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
+from mtdeblur.training.progress import say
 
 
 class RunData(pl.LightningDataModule):
@@ -42,6 +43,7 @@ class RunData(pl.LightningDataModule):
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
             decoded=Decoded(data.cache),
+            report=say,
         )
         return Batches(stream, self.module, config.optimiser.batches)
 

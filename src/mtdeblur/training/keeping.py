@@ -93,6 +93,7 @@ class Keeper(Callback):
     def __init__(self, folder: Path, every: float, limit: float | None, interruption: Interruption) -> None:
         self.folder, self.every, self.limit, self.interruption = folder, every, limit, interruption
         self.interrupted = False
+        self.saved_batches: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clocks, and listen to signals from now on, in place of Lightning."""
@@ -147,7 +148,8 @@ class Keeper(Callback):
         """Keep what has been learned before something went wrong."""
         training = as_training(pl_module)
         alone = trainer.world_size == 1  # other processes would be waited for in vain
-        if alone and self.saved_batches < training.batches_done and not isinstance(exception, DivergedError):
+        begun = self.saved_batches is not None and self.saved_batches < training.batches_done
+        if alone and begun and not isinstance(exception, DivergedError):
             self._save(trainer, pl_module)
             say(f"a checkpoint at batch {training.batches_done} is kept in {self.folder}")
 

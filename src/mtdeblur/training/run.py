@@ -247,8 +247,8 @@ def _open_data(config: TrainingConfig, folder: Path, begun: bool) -> TrainingDat
         lone, exposures = data.without_levels()
         if lone and config.approach.temporal:
             say(
-                f"{lone} of the {exposures} exposures in {config.data.dataset} have no temporal levels between"
-                " the blurred and the sharp picture: all iterations on them aim at TL1"
+                f"{config.data.dataset}: {lone} of {exposures} exposures have no temporal levels between the "
+                "blurred and the sharp picture; all iterations on them aim at TL1"
             )
     else:
         data = Pack(config.data.pack or _pack_photos(config, folder, begun))
