@@ -63,7 +63,7 @@ def reach(network: nn.Module, mirrored: bool, upright: bool) -> int:
     that it stands for, and its distance as that between the nearest pixels: what cutting tiles needs.
     """
     contract = network.contract
-    scales = (1, 1, *contract.state_scales)
+    scales = (1, contract.estimate_scale, *contract.state_scales)
     length = 2 * contract.halo + 4 * contract.multiple
     furthest = 0
     for which, scale in enumerate(scales):
@@ -73,7 +73,9 @@ def reach(network: nn.Module, mirrored: bool, upright: bool) -> int:
             last_poisoned = first + scale - 1
             turned = [turn(x, mirrored, upright) for x in inputs]
             estimate, state = network(*turned[:2], same_state(state, turned[2:]))
-            for output, output_scale in zip((estimate, *(state or ())), scales[1:], strict=True):
+            for output, output_scale in zip(
+                (estimate, *(state or ())), (1, *contract.state_scales), strict=True
+            ):
                 seen = turn(output, mirrored, upright).isnan().any(dim=1).any(dim=1)[0].nonzero()
                 furthest = max(furthest, int(seen.max()) * output_scale - last_poisoned)
     return furthest
@@ -82,7 +84,9 @@ def reach(network: nn.Module, mirrored: bool, upright: bool) -> int:
 def clean_inputs(network: nn.Module, height: int, width: int) -> tuple[list[Tensor], State]:
     """The images and the maps of the state, and a state of their kind."""
     blurred = torch.rand(1, 3, height, width, dtype=torch.float64)
-    estimate, state = network(blurred, blurred)
+    smaller = network.contract.estimate_scale
+    estimate = blurred[..., ::smaller, ::smaller].clone()
+    _, state = network(blurred, estimate)
     return [blurred, estimate, *(state or ())], state
 
 

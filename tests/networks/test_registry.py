@@ -102,8 +102,10 @@ def test_padding_repeats_the_last_row_and_column(network):
     for estimate, step in zip(estimates, own_steps(network), strict=False):
         member = network if coarse else members(network)[step.network]
         with torch.no_grad():
+            smaller = member.contract.estimate_scale
+            estimate = estimate[..., : -(-13 // smaller), : -(-18 // smaller)]
             cropped, state = member(blurred, estimate, state)
-            whole = (pad_to_multiple(image, multiple) for image in (blurred, estimate))
+            whole = pad_to_multiple(blurred, multiple), pad_to_multiple(estimate, multiple // smaller)
             whole, whole_state = member(*whole, whole_state)
         torch.testing.assert_close(cropped, whole[..., :13, :18])
 
@@ -187,8 +189,9 @@ def test_options_rebuild_the_network(network):
     again.load_state_dict(network.state_dict())
     assert again.config == network.config
     blurred = torch.rand(1, 3, 8, 8)
+    estimate = blurred[..., :: network.contract.estimate_scale, :: network.contract.estimate_scale]
     with torch.no_grad():
-        assert torch.equal(again.eval()(blurred, blurred)[0], network(blurred, blurred)[0])
+        assert torch.equal(again.eval()(blurred, estimate)[0], network(blurred, estimate)[0])
 
 
 IN_BFLOAT16 = [
@@ -224,8 +227,31 @@ def test_in_bfloat16_only_the_residual_is_rounded(network, way):
     ],
 )
 def test_inputs_that_do_not_fit_are_refused_with_their_shape(network, blurred, estimate, message):
+    if estimate.shape == blurred.shape:
+        estimate = estimate[..., :: network.contract.estimate_scale, :: network.contract.estimate_scale]
     with pytest.raises(ValueError, match=message):
         network(blurred, estimate)
+
+
+SEVERAL_SCALES = [
+    case for case, (name, o) in SMALL.items() if max(create_network(name, **o).contract.scales or [1]) > 1
+]
+
+
+@pytest.mark.parametrize("network", SEVERAL_SCALES, indirect=True)
+@pytest.mark.parametrize("size", [(33, 47), (30, 61), (32, 48)])
+def test_a_picture_of_any_size_is_padded_once_for_all_scales(network, size):
+    """As the authors' programs do: all scales lie on the grid of the padded picture."""
+    network.double()
+    blurred, steps = torch.rand(1, 3, *size, dtype=torch.float64), own_steps(network)
+    multiple = max(step.scale for step in steps) * network.contract.multiple
+    with torch.no_grad():
+        found = list(unroll(members(network), blurred, steps))
+        whole = list(unroll(members(network), pad_to_multiple(blurred, multiple), steps))
+    for one, other, step in zip(found, whole, steps, strict=True):
+        rows, columns = (-(-side // step.scale) for side in size)
+        assert one.shape[-2:] == (rows, columns)
+        torch.testing.assert_close(one, other[..., :rows, :columns])
 
 
 def test_unknown_names_and_options_are_refused_with_the_known_ones():

@@ -75,18 +75,20 @@ class TiledNetwork:
 
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration; arguments, result and errors are the network's own."""
-        check_inputs(blurred, estimate)
-        contract = self.contract
+        contract, smaller = self.contract, self.contract.estimate_scale
+        check_inputs(blurred, estimate, smaller)
         height, width = blurred.shape[-2:]
-        blurred, estimate = (pad_to_multiple(image, contract.multiple) for image in (blurred, estimate))
+        blurred = pad_to_multiple(blurred, contract.multiple)
+        estimate = pad_to_multiple(estimate, contract.multiple // smaller)
         scales = (1, *contract.state_scales)
         whole: list[Tensor] = []  # the estimate, then the maps of the state
         tile_state: State = None
         for rows in _spans(blurred.shape[-2], self.tile, contract.halo):
             for columns in _spans(blurred.shape[-1], self.tile, contract.halo):
-                window = (..., rows.window(1), columns.window(1))
+                image = blurred[..., rows.window(1), columns.window(1)]
+                before = estimate[..., rows.window(smaller), columns.window(smaller)]
                 seen = _window_of_state(state, rows, columns, contract.state_scales)
-                tile, tile_state = self.network(blurred[window], estimate[window], seen)
+                tile, tile_state = self.network(image, before, seen)
                 parts = [tile, *(tile_state or ())]
                 if not whole:
                     whole = [_room(part, blurred, scale) for part, scale in zip(parts, scales, strict=True)]

@@ -48,6 +48,8 @@ class Contract:
         iterations: default number of iterations at test time, at full resolution.
         scales: in their place, for a network whose own approach is multi-scale, the scale of each step, such
             as (4, 2, 1); each step is carried out by a member of its own where there are several.
+        estimate_scale: by how much smaller than the blurred image the estimate is that it takes; 1 where a
+            coarser estimate is brought to the blurred image's size first, 2 where the network doubles it.
         corners: pictures and maps are brought to another scale as TensorFlow 1 did it, see
             `mtdeblur.networks.unroll.resize`.
         precisions: dtypes it runs in without visible loss (torch names, "float32" first).
@@ -65,6 +67,7 @@ class Contract:
     state_scales: tuple[int, ...]
     iterations: int = 6
     scales: tuple[int, ...] = ()
+    estimate_scale: int = 1
     corners: bool = False
     precisions: tuple[str, ...] = ("float32", "bfloat16")
     global_operation: str | None = None
@@ -150,8 +153,13 @@ def inference_form(network: ProgressiveNetwork, dtype: torch.dtype) -> Progressi
     return None if derive is None else derive(dtype)
 
 
-def check_inputs(blurred: Tensor, estimate: Tensor) -> None:
-    """Refuse inputs that are not two (B, 3, H, W) float tensors of one shape.
+def check_inputs(blurred: Tensor, estimate: Tensor, estimate_scale: int = 1) -> None:
+    """Refuse inputs that are not a blurred image (B, 3, H, W), float, with an estimate of its size.
+
+    Args:
+        blurred: I0.
+        estimate: the estimate so far.
+        estimate_scale: see `Contract.estimate_scale`; sizes are rounded up.
 
     Raises:
         ValueError: naming the shapes or the dtype found.
@@ -160,9 +168,11 @@ def check_inputs(blurred: Tensor, estimate: Tensor) -> None:
         return
     if blurred.dim() != 4 or blurred.shape[1] != 3 or 0 in blurred.shape:
         raise ValueError(f"blurred must be (B, 3, H, W) and not empty, not {tuple(blurred.shape)}")
-    if estimate.shape != blurred.shape:
+    sides = (-(-side // estimate_scale) for side in blurred.shape[-2:])
+    if estimate.shape != (*blurred.shape[:2], *sides):
+        smaller = f" at 1/{estimate_scale}" if estimate_scale > 1 else ""
         raise ValueError(
-            f"estimate {tuple(estimate.shape)} and blurred {tuple(blurred.shape)} differ in shape"
+            f"estimate {tuple(estimate.shape)} and blurred {tuple(blurred.shape)} differ in shape{smaller}"
         )
     if not blurred.is_floating_point():
         raise ValueError(f"blurred must be float in [0, 1], not {blurred.dtype}")

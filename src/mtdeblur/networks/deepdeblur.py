@@ -85,18 +85,14 @@ class DeepDeblur(nn.Module):
 class Level(nn.Module):
     """One body: convolution, residual blocks, convolution, on 0..255 less 127.5; the output is the image.
 
-    It takes the blurred image and, unless it is the coarsest, beside it the coarser result or the last
-    iteration's estimate. The authors upscale the coarser result by a convolution of its own and PixelShuffle.
-    The loop has doubled it bilinearly by then, from which it can be had back exactly, see `undo_doubling`: so
-    the upscaling is learned as theirs is, their weights fit, and nothing but the estimate is handed on. (A
-    picture whose height or width cannot be halved as often as there are scales is not exactly doubled: pad it
-    to a multiple of 4 before, as the authors do, where the last digit matters.)
+    It takes the blurred image and, unless it is the coarsest, beside it the last iteration's estimate or the
+    coarser result, which it doubles itself by a convolution and PixelShuffle.
 
     Args:
         width: channels.
         blocks: residual blocks.
         coarsest: take the blurred image alone.
-        upscales: take the estimate for a coarser one that was doubled, and upscale that by learned weights.
+        upscales: take an estimate of half the blurred image's size.
     """
 
     def __init__(self, width: int, blocks: int, *, coarsest: bool = False, upscales: bool = False) -> None:
@@ -113,14 +109,17 @@ class Level(nn.Module):
         reach = 2 * (2 + 2 * len(self.blocks))
         if self.upscale is None:
             return Contract(multiple=1, halo=reach, state_scales=(), precisions=("float32",))
-        return Contract(multiple=2, halo=reach + 6, state_scales=(), precisions=("float32",))
+        return Contract(
+            multiple=2, halo=reach + 6, state_scales=(), estimate_scale=2, precisions=("float32",)
+        )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration.
 
         Args:
             blurred: the blurred image at this scale, (B, 3, H, W) in [0, 1], float.
-            estimate: the estimate so far, same shape; not looked at by the coarsest body.
+            estimate: the estimate so far, same shape, or half of it where it is doubled here, sizes rounded
+                up; not looked at by the coarsest body.
             state: None, as this network keeps none.
 
         Returns:
@@ -129,37 +128,19 @@ class Level(nn.Module):
         Raises:
             ValueError: if the shapes do not fit.
         """
-        check_inputs(blurred, estimate)
+        smaller = self.contract.estimate_scale
+        check_inputs(blurred, estimate, smaller)
         height, width = blurred.shape[-2:]
-        blurred_in, estimate_in = (self._prepare(image) for image in (blurred, estimate))
+        blurred_in = self._prepare(blurred, self.contract.multiple)
+        estimate_in = self._prepare(estimate, self.contract.multiple // smaller)
         if self.upscale is not None:
-            coarser = undo_doubling(estimate_in)  # (B, 3, H/2, W/2)
-            estimate_in = functional.pixel_shuffle(self.upscale(coarser), 2)  # (B, 12 -> 3, H, W)
+            estimate_in = functional.pixel_shuffle(self.upscale(estimate_in), 2)  # (B, 12 -> 3, H, W)
         inputs = (
             blurred_in if self.coarsest else torch.cat([blurred_in, estimate_in], dim=1)
         )  # (B, 3 or 6, H, W)
         image = self.tail(self.blocks(self.head(inputs)))[..., :height, :width]
         return (image.to(blurred.dtype) + MIDDLE) / GREY_LEVELS, None
 
-    def _prepare(self, image: Tensor) -> Tensor:
+    def _prepare(self, image: Tensor, multiple: int) -> Tensor:
         values = GREY_LEVELS * image - MIDDLE  # the zeros around it stand for grey
-        return pad_to_multiple(values, self.contract.multiple).to(self.head.weight.dtype)
-
-
-def undo_doubling(image: Tensor) -> Tensor:
-    """Get an image back that was doubled bilinearly, exactly but for rounding.
-
-    Doubled, pixel x_i became u_2i = (x_(i-1) + 3 x_i) / 4 and u_(2i+1) = (3 x_i + x_(i+1)) / 4, so that
-    x_i = (3 u_2i - u_(2i-1)) / 2 = (3 u_(2i+1) - u_(2i+2)) / 2; this is the mean of both, in both directions.
-
-    Args:
-        image: (B, C, H, W), float, H and W even.
-
-    Returns:
-        (B, C, H/2, W/2).
-    """
-    channels = image.shape[1]
-    taps = torch.tensor([-0.25, 0.75, 0.75, -0.25], dtype=image.dtype, device=image.device)
-    kernel = torch.outer(taps, taps).expand(channels, 1, 4, 4)
-    padded = functional.pad(image, (1, 1, 1, 1), mode="replicate")
-    return functional.conv2d(padded, kernel, stride=2, groups=channels)
+        return pad_to_multiple(values, multiple).to(self.head.weight.dtype)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, members
 from mtdeblur.networks.registry import NETWORKS, conversion, create_network
-from mtdeblur.networks.unroll import Step, StepLike, default_steps
+from mtdeblur.networks.unroll import Step, StepLike, carry_out, default_steps, padded
 
 
 class Surveyed(NamedTuple):
@@ -94,6 +94,7 @@ def costs_of_steps(
     networks = members(model)
     side = 2 * math.lcm(*(networks[step.network].contract.multiple for step in steps))
     probes = _Probe(side, side), _Probe(2 * side, side)
+    whole = [padded(networks, steps, *size) for size in sizes]
     known: dict[tuple[int, bool], tuple[int, int]] = {}
     costs: list[tuple[int, ...]] = []
     for number, step in enumerate(steps):
@@ -106,7 +107,7 @@ def costs_of_steps(
             known[kind] = (small - count * block, block)
         constant, block = known[kind]
         blocks = (
-            math.prod(-(-length // (step.scale * contract.multiple)) for length in size) for size in sizes
+            math.prod(-(-length // (step.scale * contract.multiple)) for length in size) for size in whole
         )
         costs.append(tuple(constant + block * count for count in blocks))
     return costs
@@ -127,5 +128,5 @@ class _Probe:
     def count(self, network: ProgressiveNetwork) -> int:
         """Multiply-accumulates of the next step."""
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            self.estimate, self.state = network(self.picture, self.estimate, self.state)
+            self.estimate, self.state = carry_out(network, 1, self.picture, self.estimate, self.state)
         return counter.get_total_flops() // 2

@@ -1,12 +1,18 @@
 """The one loop that carries out the steps of a plan, one after the other (Fig. 1)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, members, same_state
+from mtdeblur.networks.contract import (
+    Contract,
+    ProgressiveNetwork,
+    State,
+    members,
+    same_state,
+)
 
 
 class Step(NamedTuple):
@@ -51,6 +57,9 @@ def unroll(
 ) -> Iterator[Tensor]:
     """Yield the estimate of every step; at the first, the estimate is the blurred image itself.
 
+    Where steps have several scales, the picture is padded first, once, so that it can be halved as often as
+    that takes: all scales then lie on one grid.
+
     Args:
         networks: one network, or the members of a model, see `mtdeblur.networks.contract`.
         blurred: I0, (B, 3, H, W) in [0, 1], float.
@@ -66,11 +75,29 @@ def unroll(
     if not plan:
         raise ValueError(f"the number of iterations must be at least 1, not {len(plan)}")
     some = networks if isinstance(networks, Sequence) else [networks]
+    height, width = blurred.shape[-2:]
+    bottom, right = padded(some, plan, height, width)
+    if (bottom, right) != (height, width):
+        blurred = functional.pad(blurred, (0, right - width, 0, bottom - height), mode="replicate")
     estimate: Tensor = blurred
     state: State = None
     for step in plan:
         estimate, state = carry_out(some[step.network], step.scale, blurred, estimate, state)
-        yield estimate
+        yield estimate[..., : -(-height // step.scale), : -(-width // step.scale)]
+
+
+def padded(
+    networks: Sequence[ProgressiveNetwork], steps: Iterable[StepLike], height: int, width: int
+) -> tuple[int, int]:
+    """The height and width, in pixels, at which a picture can be halved as often as the steps' scales take.
+
+    The size itself where all steps are at full resolution: networks pad to their multiple themselves.
+    """
+    coarsest = max(step.scale for step in steps)
+    if coarsest == 1:
+        return height, width
+    multiple = coarsest * max(network.contract.multiple for network in networks)
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def carry_out(
@@ -90,17 +117,16 @@ def carry_out(
     """
     height, width = (-(-side // scale) for side in blurred.shape[-2:])
     contract = network.contract
-    padded = [-(-side // contract.multiple) * contract.multiple for side in (height, width)]
+    own = [-(-side // contract.multiple) * contract.multiple for side in (height, width)]
     if state is not None and contract.state_scales:
         maps = (
-            resize(part, padded[0] // smaller, padded[1] // smaller, corners=contract.corners)
+            resize(part, own[0] // smaller, own[1] // smaller, corners=contract.corners)
             for part, smaller in zip(state, contract.state_scales, strict=True)
         )
         state = same_state(state, maps)
-    blurred, estimate = (
-        resize(image, height, width, corners=contract.corners) for image in (blurred, estimate)
-    )
-    return network(blurred, estimate, state)
+    blurred = resize(blurred, height, width, corners=contract.corners)
+    sides = (-(-side // contract.estimate_scale) for side in (height, width))
+    return network(blurred, resize(estimate, *sides, corners=contract.corners), state)
 
 
 def resize(image: Tensor, height: int, width: int, *, corners: bool = False) -> Tensor:
