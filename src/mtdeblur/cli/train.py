@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 
 class Resume(StrEnum):
-    """What a run goes on from."""
+    """What a run is resumed from."""
 
     checkpoint = "checkpoint"
     auto = "auto"
@@ -28,7 +28,10 @@ class TrainCommand(TyperCommand):
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Configuration of the run (YAML).")],
+    config: Annotated[
+        str,
+        typer.Argument(help="Name of a packaged configuration, such as modern or paper, or a YAML file."),
+    ],
     run: Annotated[
         Path | None,
         typer.Option("--run", help="Folder of the run; runs/NAME of the configuration by default."),
@@ -47,11 +50,20 @@ def train(
         Path | None,
         typer.Option(help="Folder on a fast disk that keeps pictures decoded, 3 bytes a pixel."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Replace a setting of the configuration, such as optimiser.batches=1000 (value in YAML). "
+            "Repeatable.",
+        ),
+    ] = None,
     resume: Annotated[
         Resume | None,
         typer.Option(
-            help="Go on where the run stopped, if it has begun. With auto, and where its checkpoint is not "
-            "at hand: from the configuration's network.weights, with a short warm-up.",
+            help="Continue the run from its last checkpoint, if it has one. auto: if there is no checkpoint, "
+            "start from network.weights with a short warm-up.",
             show_default=False,
         ),
     ] = None,
@@ -73,21 +85,24 @@ def train(
     given = sum(map(bool, sources.values()))
     if given > 1:
         raise UserError("give one of --pack, --photos and --dataset, not more")
-    overrides = sources if given else {}
-    if cache is not None:
-        overrides["data.cache"] = cache
     try:
         from mtdeblur.training.progress import say
-        from mtdeblur.training.reading import read_config
+        from mtdeblur.training.reading import find_config, parse_settings, read_config
         from mtdeblur.training.run import train as start
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mtdeblur"):
             raise
         raise UserError(f"training needs {error.name}: pip install 'mtdeblur[train]'") from error
 
+    file = find_config(config)
+    overrides = parse_settings(settings or ())
+    if given:
+        overrides |= sources
+    if cache is not None:
+        overrides["data.cache"] = cache
     outcome = start(
-        read_config(config, overrides),
-        run or Path("runs") / config.stem,
+        read_config(file, overrides),
+        run or Path("runs") / file.stem,
         resume=resume is not None,
         rebuild=resume is Resume.auto,
         max_minutes=max_minutes,
