@@ -46,7 +46,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     given.output.mkdir(parents=True, exist_ok=True)
     say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak(device):.0f} TFLOP/s in bfloat16 products")
-    overrides = {"data.pack": given.pack, **(SMALL if given.small else {})}
+    overrides: dict[str, object] = {"data.pack": given.pack, **(SMALL if given.small else {})}
     first = find_config(next(iter(STAGES)))
     check(first, overrides, device)
     compiled = not given.no_compile and fastest(first, overrides, device)
@@ -60,7 +60,7 @@ def main() -> None:
         config = read_config(find_config(stage), {**overrides, **more})
         run = given.output / f"run-{stage}"
         outcome = train(config, run, minutes=minutes, compiled=compiled)
-        weights = given.output / f"{stage}.safetensors"
+        weights = Path(given.output / f"{stage}.safetensors")
         shutil.copyfile(outcome.weights, weights)
         shutil.copyfile(run / "last.safetensors", given.output / f"{stage}-last.safetensors")
         shutil.copyfile(run / "history.json", given.output / f"{stage}.json")
