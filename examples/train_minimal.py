@@ -8,7 +8,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,20 +24,21 @@ from mtdeblur.networks.registry import create_network
 from mtdeblur.weights.store import save_network
 
 
-def crops(photographs: Sequence[NDArray[Any]], count: int, side: int, rng: np.random.Generator) -> Tensor:
+def crops(
+    photographs: Sequence[NDArray[np.uint8]], count: int, side: int, rng: np.random.Generator
+) -> Tensor:
     """(count, 3, side, side) in [0, 1], float: a random part of a random photograph each."""
     parts: list[NDArray[np.uint8]] = []
     for _ in range(count):
-        photograph: NDArray[Any] = photographs[int(rng.integers(len(photographs)))]
-        pixels = to_8_bits(photograph)
-        top, left = (int(rng.integers(length - side + 1)) for length in pixels.shape[:2])
+        pixels = photographs[int(rng.integers(len(photographs)))]
+        top, left = rng.integers((pixels.shape[0] - side + 1, pixels.shape[1] - side + 1)).tolist()
         parts.append(pixels[top : top + side, left : left + side])
     return torch.tensor(np.stack(parts)).permute(0, 3, 1, 2) / 255  # (count, 3, side, side)
 
 
 def train(
     network: nn.Module,
-    photographs: Sequence[NDArray[Any]],
+    photographs: Sequence[NDArray[np.uint8]],
     *,
     batches: int,
     batch: int = 8,
@@ -49,7 +49,7 @@ def train(
 
     Args:
         network: of the registry.
-        photographs: sharp, (H, W, 3) uint8 or uint16, at least `patch + 2 * margin(motion)` on each side.
+        photographs: sharp, (H, W, 3) uint8, at least `patch + 2 * margin(motion)` on each side.
         batches: how many.
         batch: patches in a batch.
         patch: height and width of a patch.
@@ -91,7 +91,7 @@ def main() -> None:
     given = parser.parse_args()
     found = find_photographs(given.photos) if given.photos else public_domain_photographs()
     network = create_network(given.network)
-    pictures = [photograph.read() for photograph in found]
+    pictures = [to_8_bits(photograph.read()) for photograph in found]
     losses = train(network, pictures, batches=given.batches, batch=given.batch, patch=given.patch)
     save_network(given.output, network)
     print(f"{given.output}: L1 loss {losses[0]:.4f} in the first batch, {losses[-1]:.4f} in the last")
