@@ -59,7 +59,7 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
     assert (again.returncode, "data.patch" in again.stderr) == (1, True)
     again = train(small, "--photos", photos, "--device", "cpu")
     assert again.returncode == 1
-    assert "runs/small holds a run already; add --resume" in again.stderr
+    assert all(fact in again.stderr for fact in ("runs/small", "--resume", "--run"))
     for how in (["--resume"], ["--resume", "auto"], ["--resume=checkpoint"]):
         for arguments in ([*how, small], [small, *how]):
             again = train(*arguments, "--photos", photos, "--device", "cpu")
@@ -81,7 +81,7 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
         (["modern", "--dataset", "."], "expected blur/NAME.png with sharp/NAME.png"),
         (
             ["modern", "--pack", "a", "--photos", "b"],
-            "give one of --pack, --photos and --dataset",
+            "--pack, --photos and --dataset",
         ),
         (["paper", "--pack", "a.zip", "--device", "abacus"], "not 'abacus'"),
         (["paper", "--pack", "a.zip", "--device", "cpu", "--devices", "5"], "data.batch"),

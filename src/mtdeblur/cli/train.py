@@ -16,10 +16,10 @@ class Resume(StrEnum):
 
 
 class TrainCommand(TyperCommand):
-    """Lets `--resume` stand alone: Typer has no options whose value may be left out."""
+    """Allows `--resume` without a value, which Typer's options do not."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the value that is meant."""
+        """Insert the default value after a bare `--resume`."""
         spelled: list[str] = []
         for word, following in zip(args, [*args[1:], ""], strict=True):
             alone = word == "--resume" and following not in list(Resume)
@@ -34,21 +34,21 @@ def train(
     ],
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Folder of the run; runs/NAME of the configuration by default."),
+        typer.Option("--run", help="Folder of the run; by default runs/NAME, after the configuration."),
     ] = None,
     pack: Annotated[
-        Path | None, typer.Option(help="Training pack, in place of the configuration's data.")
+        Path | None, typer.Option(help="Training pack, instead of the configuration's data.")
     ] = None,
     photos: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of sharp photographs, in place of the configuration's data."),
+        typer.Option(help="Folder of sharp photographs, instead of the configuration's data."),
     ] = None,
     dataset: Annotated[
-        Path | None, typer.Option(help="Data set on disk, in place of the configuration's data.")
+        Path | None, typer.Option(help="Data set on disk, instead of the configuration's data.")
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder on a fast disk that keeps pictures decoded, 3 bytes a pixel."),
+        typer.Option(help="Folder on a fast disk for decoded pictures, 3 bytes a pixel."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -68,15 +68,20 @@ def train(
         ),
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.0001, help="End cleanly, ready to resume, after so many minutes.")
+        float | None,
+        typer.Option(min=0.0001, help="Stop after this many minutes, with a checkpoint to resume from."),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.0001, help="Train for so many minutes, with a schedule that ends then."),
+        typer.Option(
+            min=0.0001, help="Train for this many minutes; the learning rate schedule is fitted to them."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
-    compiled: Annotated[bool, typer.Option("--compile", help="Fuse the network's operations first.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network with torch.compile.")
+    ] = False,
 ) -> None:
     """Train a network by incremental temporal training, from photographs, a training pack or a data set."""
     from mtdeblur.errors import UserError
@@ -84,7 +89,7 @@ def train(
     sources: dict[str, object] = {"data.pack": pack, "data.photos": photos or (), "data.dataset": dataset}
     given = sum(map(bool, sources.values()))
     if given > 1:
-        raise UserError("give one of --pack, --photos and --dataset, not more")
+        raise UserError("give only one of --pack, --photos and --dataset")
     try:
         from mtdeblur.training.progress import say
         from mtdeblur.training.reading import find_config, parse_settings, read_config
