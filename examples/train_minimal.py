@@ -94,7 +94,8 @@ def main() -> None:
     pictures = [to_8_bits(photograph.read()) for photograph in found]
     losses = train(network, pictures, batches=given.batches, batch=given.batch, patch=given.patch)
     save_network(given.output, network)
-    print(f"{given.output}: L1 loss {losses[0]:.4f} in the first batch, {losses[-1]:.4f} in the last")
+    first, last = np.mean(losses[:20]), np.mean(losses[-20:])
+    print(f"{given.output}: mean L1 loss {first:.4f} in the first 20 batches, {last:.4f} in the last 20")
 
 
 if __name__ == "__main__":
