@@ -9,15 +9,19 @@ import pytest
 import torch
 import yaml
 
+from mtdeblur.data import datasets, layouts
 from mtdeblur.networks import registry
 from mtdeblur.networks.convert import ProgressiveAdapter
 from mtdeblur.training.reading import parse_config
 
-PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-network.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
+PAGE = (ROOT / "docs" / "adding-a-network.md").read_text(encoding="utf-8")
+DATASET = (ROOT / "docs" / "adding-a-dataset.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.M)
+def blocks(language, page=PAGE):
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.M)
 
 
 @pytest.fixture
@@ -72,7 +76,59 @@ def test_the_network_on_the_page_sees_as_far_as_it_says(small):
     assert halo % network.contract.multiple == 0
 
 
-def test_the_files_that_the_page_names_are_there():
-    root = Path(__file__).parents[1]
-    for name in re.findall(r"`((?:src|tests)/[\w/]+(?:\.py|/))`", PAGE):
-        assert name.endswith("/small.py") or (root / name).exists(), name
+@pytest.fixture
+def night(tmp_path, monkeypatch):
+    """The page's files, and its entry among the layouts; the page's second form of it."""
+    monkeypatch.chdir(tmp_path)
+    (listing,) = blocks("text", DATASET)
+    files = [line.split()[0] for line in listing.splitlines()]
+    for file in files:
+        path = tmp_path / "NIGHT" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    entry, by_lists, _ = (block.strip() for block in blocks("python", DATASET))
+    added, listed = (eval(f"{{{text}}}", vars(layouts) | {}) for text in (entry, by_lists))
+    pairs = layouts.LAYOUTS["pairs"]
+    known = {name: layout for name, layout in layouts.LAYOUTS.items() if name != "pairs"}
+    monkeypatch.setattr(datasets, "LAYOUTS", known | added | {"pairs": pairs})
+    return files, listed
+
+
+def test_the_data_set_that_the_page_adds_is_found(night, capsys):
+    files, _ = night
+    exec(blocks("python", DATASET)[2], {})
+    lines = capsys.readouterr().out.splitlines()
+    training = [file for file in files if file.startswith("training/")]
+    assert [word for line in lines for word in line.split()[1:]] == [f"NIGHT/{file}" for file in training]
+    assert [line.split()[0] for line in lines] == ["seq01/0001", "seq02/0001"]
+    (test,) = datasets.find_pairs(Path("NIGHT"), "night")
+    assert (test.blur, test.sharp) == tuple(Path("NIGHT") / file for file in files[-2:])
+    assert datasets.find_pairs(Path("NIGHT")) == [test]
+
+
+def test_the_data_set_on_the_page_may_list_its_pairs(night, monkeypatch):
+    files, listed = night
+    monkeypatch.setattr(datasets, "LAYOUTS", listed)
+    Path("NIGHT/test_pairs.txt").write_text(f"{files[-1]} {files[-2]}\n")
+    (pair,) = datasets.find_pairs(Path("NIGHT"))
+    assert (pair.blur, pair.sharp) == tuple(Path("NIGHT") / file for file in files[-2:])
+
+
+@pytest.mark.parametrize("page", [PAGE, DATASET], ids=["network", "dataset"])
+def test_the_files_that_the_page_names_are_there(page):
+    for name in re.findall(r"`((?:src|tests)/[\w/]+(?:\.py|/))`", page):
+        assert name.endswith("/small.py") or (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", link):
+            continue
+        file, _, heading = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
+            assert heading in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]

@@ -25,12 +25,11 @@ from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.network import build_network
-from mtdeblur.training.reading import read_config
+from mtdeblur.training.reading import find_config, read_config
 from mtdeblur.training.run import train
 
-CONFIGS = Path(__file__).parents[1] / "configs"
-STAGES = {"release-mtrnn-start.yaml": 0.42, "release-mtrnn.yaml": 0.58}
-"""Configuration of each stage and its share of the time."""
+STAGES = {"release-mtrnn-start": 0.42, "release-mtrnn": 0.58}
+"""Packaged configuration of each stage and its share of the time."""
 SMALL = {"data.patch": 64, "data.batch": 2, "data.reuse": 4, "validation.every": 20, "validation.photos": 2}
 
 
@@ -47,22 +46,21 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     given.output.mkdir(parents=True, exist_ok=True)
     say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak(device):.0f} TFLOP/s in bfloat16 products")
-    overrides = {"data.pack": given.pack, **(SMALL if given.small else {})}
-    first = CONFIGS / next(iter(STAGES))
+    overrides: dict[str, object] = {"data.pack": given.pack, **(SMALL if given.small else {})}
+    first = find_config(next(iter(STAGES)))
     check(first, overrides, device)
     compiled = not given.no_compile and fastest(first, overrides, device)
     say(f"checks took {time.monotonic() - begun:.0f} s")
     weights: Path | None = None
-    for name, share in STAGES.items():
-        stage = Path(name).stem
+    for stage, share in STAGES.items():
         more = {} if weights is None else {"network.weights": weights}
         left = 60 * given.minutes - (time.monotonic() - begun)
-        last = name == list(STAGES)[-1]
+        last = stage == list(STAGES)[-1]
         minutes = (left if last else 60 * given.minutes * share) / 60
-        config = read_config(CONFIGS / name, {**overrides, **more})
+        config = read_config(find_config(stage), {**overrides, **more})
         run = given.output / f"run-{stage}"
         outcome = train(config, run, minutes=minutes, compiled=compiled)
-        weights = given.output / f"{stage}.safetensors"
+        weights = Path(given.output / f"{stage}.safetensors")
         shutil.copyfile(outcome.weights, weights)
         shutil.copyfile(run / "last.safetensors", given.output / f"{stage}-last.safetensors")
         shutil.copyfile(run / "history.json", given.output / f"{stage}.json")

@@ -78,9 +78,9 @@ def test_even_levels_and_pairs_alone(augment: Augment, clip: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name the sources"),
-        (("walk",), "name the sources"),
-        (("walk", "--check", "set"), "--check takes a data set and nothing else"),
+        ((), "-o DATASET"),
+        (("walk",), "-o DATASET"),
+        (("walk", "--check", "set"), "--check"),
         (("walk", "-o", "set", "--preset", "t-gopro", "--stride", "3"), "a preset has its own levels"),
         (("walk", "-o", "set", "--preset", "t-gopro"), "5500 exposures are wanted for train"),
         (("walk", "-o", "set", "--preset", "gopro"), "not named like a GoPro video"),

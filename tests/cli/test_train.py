@@ -12,7 +12,6 @@ from PIL import Image
 import mtdeblur as package
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture
@@ -55,9 +54,12 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
     assert (result.returncode, result.stdout) == (0, "")
     assert result.stderr.splitlines()[-1] == "weights: runs/small/best.safetensors"
     assert (tmp_path / "runs" / "small" / "best.safetensors").exists()
+    changed = ["--photos", photos, "--device", "cpu", "--resume", "--set", "data.patch=24"]
+    again = train(small, *changed, "--set", "optimiser.batches=3")
+    assert (again.returncode, "data.patch" in again.stderr) == (1, True)
     again = train(small, "--photos", photos, "--device", "cpu")
     assert again.returncode == 1
-    assert "runs/small holds a run already; add --resume" in again.stderr
+    assert all(fact in again.stderr for fact in ("runs/small", "--resume", "--run"))
     for how in (["--resume"], ["--resume", "auto"], ["--resume=checkpoint"]):
         for arguments in ([*how, small], [small, *how]):
             again = train(*arguments, "--photos", photos, "--device", "cpu")
@@ -68,17 +70,21 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
     ("arguments", "reason"),
     [
         (["nothing.yaml"], "cannot read the configuration nothing.yaml: No such file"),
-        ([CONFIGS / "modern.yaml"], "data: there is nothing to train on; give sharp photographs (--photos"),
-        ([CONFIGS / "modern.yaml", "--pack", "a.zip"], "make one with 'mtdeblur pack'"),
-        ([CONFIGS / "modern.yaml", "--photos", "nowhere"], "nowhere"),
-        ([CONFIGS / "modern.yaml", "--dataset", "nowhere"], "there is no folder nowhere"),
-        ([CONFIGS / "modern.yaml", "--dataset", "."], "expected blur/NAME.png with sharp/NAME.png"),
+        (["fast"], "'fast'"),
+        (["fast"], "modern, paper, release-base"),
+        (["modern", "--set", "batches"], "KEY=VALUE"),
+        (["modern", "--pack", "a.zip", "--set", "optimiser.rate=3"], "optimiser.rate"),
+        (["modern"], "data: there is nothing to train on; give sharp photographs (--photos"),
+        (["modern", "--pack", "a.zip"], "make one with 'mtdeblur pack'"),
+        (["modern", "--photos", "nowhere"], "nowhere"),
+        (["modern", "--dataset", "nowhere"], "there is no folder nowhere"),
+        (["modern", "--dataset", "."], "expected blur/NAME.png with sharp/NAME.png"),
         (
-            [CONFIGS / "modern.yaml", "--pack", "a", "--photos", "b"],
-            "give one of --pack, --photos and --dataset",
+            ["modern", "--pack", "a", "--photos", "b"],
+            "--pack, --photos and --dataset",
         ),
-        ([CONFIGS / "paper.yaml", "--pack", "a.zip", "--device", "abacus"], "not 'abacus'"),
-        ([CONFIGS / "paper.yaml", "--pack", "a.zip", "--device", "cpu", "--devices", "5"], "data.batch"),
+        (["paper", "--pack", "a.zip", "--device", "abacus"], "not 'abacus'"),
+        (["paper", "--pack", "a.zip", "--device", "cpu", "--devices", "5"], "data.batch"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line(train: Run, arguments: list[str | Path], reason: str) -> None:
@@ -101,7 +107,7 @@ def test_what_cannot_be_trained_is_one_line(train: Run, arguments: list[str | Pa
     ],
 )
 def test_mistakes_at_the_command_line(train: Run, arguments: list[str]) -> None:
-    result = train(CONFIGS / "paper.yaml", *arguments)
+    result = train("paper", *arguments)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     assert arguments[0].split("=")[0] in result.stderr
@@ -113,7 +119,7 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(source)!r}); sys.modules['pytorch_lightning'] = None\n"
         f"from mtdeblur.cli.app import main\n"
-        f"sys.argv = ['mtdeblur', 'train', {str(CONFIGS / 'paper.yaml')!r}]; main()"
+        f"sys.argv = ['mtdeblur', 'train', 'paper']; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert result.returncode == 1

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mtdeblur.cli.app import main
 from mtdeblur.errors import UserError
-from mtdeblur.experiments.catalogue import experiment
+from mtdeblur.experiments.catalogue import experiment, names
 from mtdeblur.experiments.reproducing import Request, reproduce
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 
@@ -96,4 +96,14 @@ def test_the_command(tiny, photographs, tmp_path, monkeypatch, capfd):
     assert said.out.splitlines() == [
         str(tmp_path / "smoke" / f"figure4.{kind}") for kind in ("md", "csv", "png", "pdf")
     ]
-    assert "stand-ins serve for TL13; see --data" in said.err
+    assert any("TL13" in line and "--data" in line for line in said.err.splitlines())
+
+
+def test_without_a_target_the_command_lists_them(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["mtdeblur", "reproduce"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == names()
+    assert all(line.endswith(experiment(name).title) for line, name in zip(lines, names(), strict=True))

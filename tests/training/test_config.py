@@ -8,9 +8,17 @@ import pytest
 
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.reading import fingerprint, first_difference, parse_config, read_config, write_config
-
-CONFIGS = Path(__file__).parents[2] / "configs"
+from mtdeblur.training.reading import (
+    CONFIGS,
+    find_config,
+    fingerprint,
+    first_difference,
+    parse_config,
+    parse_settings,
+    read_config,
+    write_config,
+)
+from mtdeblur.weights.catalogue import find_weights
 
 
 def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> TrainingConfig:
@@ -139,6 +147,70 @@ def test_an_override_under_something_else_is_refused_where_it_stands(tmp_path: P
         read(tmp_path, "data: 3", {"data.pack": Path("a.zip")})
 
 
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_packaged_configuration_is_found_by_its_name(file: Path) -> None:
+    assert find_config(file.stem) == file
+
+
+def test_a_path_names_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.yaml", "folder/modern", "./modern", str(tmp_path / "modern.yml")):
+        assert find_config(name) == Path(name)
+    Path("plain").touch()
+    assert find_config("plain") == Path("plain")
+
+
+def test_an_unknown_name_lists_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"'fast'.*modern, paper, release-base") as refusal:
+        find_config("fast")
+    assert "\n" not in str(refusal.value)
+
+
+def test_settings_are_yaml_and_the_last_wins() -> None:
+    texts = [
+        "optimiser.learning_rate=1e-3",
+        "approach.levels=[7, 9]",
+        "network.name=mtnaf",
+        "seed=1",
+        "seed=2",
+    ]
+    settings = parse_settings([*texts, "optimiser.clip=", "data.pack=a=b.zip"])
+    assert settings == {
+        "optimiser.learning_rate": 1e-3,
+        "approach.levels": [7, 9],
+        "network.name": "mtnaf",
+        "seed": 2,
+        "optimiser.clip": None,
+        "data.pack": "a=b.zip",
+    }
+    config = read_config(find_config("modern"), settings)
+    assert (config.optimiser.learning_rate, config.approach.levels, config.seed) == (1e-3, (7, 9), 2)
+
+
+@pytest.mark.parametrize("text", ["batches", "=3", ".seed=1", "data..patch=64", "optimiser. batches=3", ""])
+def test_a_setting_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="KEY=VALUE") as refusal:
+        parse_settings([text])
+    assert text in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("optimiser.rate=3", "optimiser.rate"), ("data.patch=wide", "data.patch"), ("seed=[1", "seed")],
+)
+def test_an_error_of_a_setting_names_its_key(text: str, key: str) -> None:
+    with pytest.raises(UserError, match=rf"{key}: ") as refusal:
+        read_config(find_config("modern"), {"data.pack": Path("x.zip")} | parse_settings([text]))
+    assert "\n" not in str(refusal.value)
+
+
+def test_shipped_weights_are_named(tmp_path: Path) -> None:
+    text = "data: {pack: x}\nnetwork: {name: mtnaf, weights: mtnaf-small}"
+    config = read(tmp_path, text)
+    assert config.network.weights == find_weights("mtnaf-small")
+    assert fingerprint(config) == fingerprint(read(tmp_path, text.replace("mtnaf-small", "own.safetensors")))
+
+
 def test_the_paper_s_recipe() -> None:
     optimiser = parse_config({"data": {"pack": "x"}}).optimiser
     assert (optimiser.name, optimiser.learning_rate, optimiser.betas) == ("adam", 2e-4, (0.9, 0.999))
@@ -189,7 +261,7 @@ def test_what_may_change_when_a_run_is_resumed(configure: Callable[..., Training
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
-def test_the_configurations_of_the_repository(file: Path) -> None:
+def test_the_packaged_configurations(file: Path) -> None:
     config = read_config(file, {"data.pack": Path("pack.zip")})
     assert config.network.checked_options()
     with pytest.raises(UserError, match="nothing to train on"):

@@ -106,10 +106,9 @@ def test_a_signal_ends_the_run_ready_to_resume(
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 128 + number
     lines = errors.splitlines()
-    assert "stopping after this batch; once more to stop at once" in lines
+    assert any(line.startswith("stopping after this batch") for line in lines)
     assert any(
-        line.startswith("interrupted: ") and "of 150 batches are done; the same command with --resume" in line
-        for line in lines
+        line.startswith("interrupted: ") and "of 150 batches" in line and "--resume" in line for line in lines
     )
     assert "Traceback" not in errors
     again = start(file, "--run", "parts", "--device", "cpu", "--resume")
@@ -133,7 +132,7 @@ def test_a_second_interruption_ends_it_at_once(config_file: Callable[..., Path],
     program = start(config_file(), "--run", "run", "--device", "cpu", before=ENDLESS_VALIDATION)
     assert program.stdout.readline() == "validating\n"
     program.send_signal(signal.SIGINT)
-    assert program.stderr.readline() == "stopping after this batch; once more to stop at once\n"
+    assert program.stderr.readline().startswith("stopping after this batch")
     program.send_signal(signal.SIGINT)
     _, errors = program.communicate(timeout=30)
     assert program.returncode == 130

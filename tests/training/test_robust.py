@@ -159,7 +159,7 @@ def test_two_processes_do_not_train_in_one_folder(configure: Configure, tmp_path
     train(configure(), tmp_path / "run", device="cpu", max_minutes=1e-9)
     with (
         lock_folder(tmp_path / "run"),
-        pytest.raises(UserError, match=r"another process is at work in .*run"),
+        pytest.raises(UserError, match=r"another process is working in .*run"),
     ):
         train(configure(), tmp_path / "run", resume=True, device="cpu")
     assert train(configure(), tmp_path / "run", resume=True, device="cpu").finished

@@ -82,9 +82,7 @@ def test_without_its_checkpoint_a_run_goes_on_from_its_weights(
     longer = configure(optimiser={"batches": 8}, network={"weights": str(weights)})
     train(longer, tmp_path / "whole", resume=True, rebuild=True, device="cpu")
     said = capfd.readouterr().err
-    assert (
-        f"no checkpoint: goes on from {weights} at batch 4 of 8; a new optimiser warms up over 1000" in said
-    )
+    assert all(fact in said for fact in (str(weights), "batch 4 of 8", "over 1000 batches"))
     history = json.loads((tmp_path / "whole" / "history.json").read_text())
     assert [row["batches"] for row in history] == [6, 8]
     again = {"resume": True, "rebuild": True, "device": "cpu"}
@@ -106,10 +104,9 @@ def test_from_another_run_s_weights_a_run_begins_at_its_start(
     config = configure(network={"weights": str(weights)}, recipe="modern")
     train(config, tmp_path / "run", rebuild=True, max_minutes=1e-9, device="cpu")
     said = capfd.readouterr().err
-    assert "goes on from" in said
-    assert "at batch 0 of 4; a new optimiser warms up over 100 batches" in said
+    assert all(fact in said for fact in (str(weights), "batch 0 of 4", "over 100 batches"))
     train(configure(), tmp_path / "fresh", rebuild=True, max_minutes=1e-9, device="cpu")
-    assert "starts with fresh weights" in capfd.readouterr().err
+    assert "network.weights" in capfd.readouterr().err
 
 
 def test_weights_of_a_finished_run_are_not_gone_on_from(configure: Configure, tmp_path: Path) -> None:
@@ -164,7 +161,7 @@ def test_a_changed_configuration_is_not_resumed(configure: Configure, tmp_path: 
 
 def test_a_run_is_not_overwritten(configure: Configure, tmp_path: Path) -> None:
     train(configure(), tmp_path / "run", device="cpu")
-    with pytest.raises(UserError, match="holds a run already; add --resume"):
+    with pytest.raises(UserError, match=r"add --resume"):
         train(configure(), tmp_path / "run", device="cpu")
 
 
@@ -189,7 +186,7 @@ def test_a_checkpoint_that_is_none(configure: Configure, tmp_path: Path, kind: s
         ({"device": "fast"}, "auto, cpu, gpu, cuda or mps, not 'fast'"),
         ({"device": "gpu"}, "--device gpu: PyTorch finds none on this machine"),
         ({"device": "cuda"}, "--device cuda: PyTorch finds none"),
-        ({"device": "cpu", "devices": 4}, r"data\.batch: a batch of 2 cannot be shared evenly by 4"),
+        ({"device": "cpu", "devices": 4}, r"data\.batch: .* 2 .* 4 "),
     ],
 )
 def test_devices_that_there_are_not(

@@ -1,4 +1,4 @@
-"""The command line's entry: registers one thin file a command and turns errors into one clear line."""
+"""Entry point of the command line: registers the commands and prints errors as one line."""
 
 import os
 import sys
@@ -44,9 +44,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OSError as error:
-        # Standard output may be what failed; the interpreter shall not try to flush it again when it ends.
+        # Standard output may be what failed: redirect it, or the interpreter fails to flush it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever read the output has left
+        if isinstance(error, BrokenPipeError):  # the reader of the output has closed it
             sys.exit(1)
         _stop(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
     except Exception as error:

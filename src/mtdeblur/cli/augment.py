@@ -22,19 +22,19 @@ def augment(
         list[str] | None,
         typer.Argument(
             metavar="SOURCE",
-            help="Videos, folders of frames, and folders of these; paths, or addresses such as s3://...",
+            help="Videos, folders of frames, or folders of these; paths, or addresses such as s3://...",
             show_default=False,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DATASET", help="Folder to make.", show_default=False),
+        typer.Option("--output", "-o", metavar="DATASET", help="Folder to create.", show_default=False),
     ] = None,
     check: Annotated[
         Path | None,
         typer.Option(
             metavar="DATASET",
-            help="Compare a data set with its manifest instead: missing, altered and extra files.",
+            help="Instead, check a data set against its manifest: missing, altered and extra files.",
             show_default=False,
         ),
     ] = None,
@@ -46,12 +46,12 @@ def augment(
         list[int] | None,
         typer.Option(
             min=2,
-            help="Temporal level of blurred pictures; several are dealt out in turn.",
+            help="Temporal level of the blurred pictures. Repeatable: several levels take turns.",
             show_default="7, 9, 11, 13",
         ),
     ] = None,
     pairs_only: Annotated[
-        bool, typer.Option("--pairs-only", help="Store blur/ and sharp/ without the levels between.")
+        bool, typer.Option("--pairs-only", help="Store blur/ and sharp/ only, without the levels in between.")
     ] = False,
     stride: Annotated[
         int | None,
@@ -63,16 +63,17 @@ def augment(
         str, typer.Option(help="Camera response function: identity, gamma, or a file with two columns.")
     ] = "identity",
     train: Annotated[
-        list[str] | None, typer.Option(metavar="CLIP", help="Clip to train on: a name, or 'GOPR0374*'.")
+        list[str] | None,
+        typer.Option(metavar="CLIP", help="Clip to train on: a name, or a pattern such as 'GOPR0374*'."),
     ] = None,
     valid: Annotated[list[str] | None, typer.Option(metavar="CLIP", help="Clip to validate on.")] = None,
     test: Annotated[list[str] | None, typer.Option(metavar="CLIP", help="Clip to test on.")] = None,
     keep_faulty: Annotated[
-        bool, typer.Option("--keep-faulty", help="Do not look for scene cuts, lost and repeated frames.")
+        bool, typer.Option("--keep-faulty", help="Do not search for scene cuts, lost and repeated frames.")
     ] = False,
     limit_size: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Largest size in GB; exposures are left out evenly until it fits."),
+        typer.Option(min=0.001, help="Largest size in GB; exposures are dropped evenly to fit."),
     ] = None,
     workers: WorkersOption = None,
     distributed: DistributedOption = False,
@@ -80,19 +81,19 @@ def augment(
     """Average the frames of a high-speed camera to a temporal data set, or check one.
 
     Writes SPLIT/CLIP/blur, sharp and TLn, and manifest.parquet, into DATASET.
-    GoPro's clips are split as published; others are trained on, unless in a folder valid/ or test/.
-    A build that was stopped goes on when the same command is given again.
+    GoPro's clips are split as published; others are for training, unless in a folder valid/ or test/.
+    The same command, given again, resumes an interrupted build.
     """
     from mtdeblur.errors import UserError
 
     if check is not None:
         if sources or output:
-            raise UserError("--check takes a data set and nothing else")
+            raise UserError("--check takes only a data set")
         _check(check)
         return
     if not sources or output is None:
         raise UserError(
-            "name the sources, and the folder to make with -o DATASET (see mtdeblur augment --help)"
+            "give the sources, and the folder to create with -o DATASET (see mtdeblur augment --help)"
         )
     from mtdeblur.cli.progress import show_stages
     from mtdeblur.data.augment import augment as build

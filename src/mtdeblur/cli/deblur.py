@@ -10,7 +10,7 @@ from mtdeblur.cli.options import DeviceOption, IterationsOption, Precision, Prec
 
 
 class Quality(StrEnum):
-    """What `mtdeblur.weights.catalogue.Quality` names."""
+    """The qualities of `mtdeblur.weights.catalogue`."""
 
     fast = "fast"
     good = "good"
@@ -18,7 +18,7 @@ class Quality(StrEnum):
 
 
 def _tile(value: str) -> str:
-    """Check a tile size; "auto" and "off" are words of the deblurrer's own.
+    """Check a tile size: a number of pixels, "auto" or "off".
 
     Raises:
         typer.BadParameter: for anything else that is not a positive whole number.
@@ -47,17 +47,17 @@ def deblur(
         Quality | None,
         typer.Option(
             help="fast: a small network, about a second a photograph. good: the first step of MAXIM. "
-            "best: all three of its steps. In place of --weights.",
+            "best: all three steps. Not together with --weights.",
             show_default="good",
         ),
     ] = None,
     weights: WeightsOption = None,
     iterations: IterationsOption = None,
     save_iterations: Annotated[
-        bool, typer.Option("--save-iterations", help="Write the estimate of every iteration too.")
+        bool, typer.Option("--save-iterations", help="Also write the estimate of every iteration.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Write a before/after picture beside each result too.")
+        bool, typer.Option("--compare", help="Also write a before/after picture for each result.")
     ] = False,
     device: DeviceOption = "auto",
     tile: Annotated[
@@ -65,21 +65,21 @@ def deblur(
         typer.Option(
             metavar="SIZE|off|auto",
             callback=_tile,
-            help="Size in pixels of the parts that a photograph is run over: smaller takes less memory. The "
-            "result is the same with --quality fast, and differs a little with the others.",
+            help="Process the photograph in tiles of this many pixels: smaller tiles need less memory. The "
+            "result is the same with --quality fast and slightly different with good and best.",
         ),
     ] = "auto",
     precision: PrecisionOption = Precision.auto,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist already; never a PHOTO itself.")
+        bool, typer.Option("--overwrite", help="Replace existing files, but never a PHOTO itself.")
     ] = False,
 ) -> None:
     """Deblur photographs: JPEG, PNG, TIFF and WebP, 8 or 16 bit.
 
-    What it will run, and about how long it will take, is said in one line first.
+    The first line says what will run and about how long it will take.
     Each file keeps its name, format, depth, transparency, profile and EXIF.
-    A folder keeps its structure. What exists stays, unless --overwrite is given.
-    A file that cannot be read is reported, the rest goes on; exit code 1 tells.
+    A folder keeps its structure. Existing files are not replaced without --overwrite.
+    Unreadable files are reported and skipped; the exit code is then 1.
     """
     from mtdeblur.cli.progress import show_progress
     from mtdeblur.inference.batch import deblur_files, plan, sizes

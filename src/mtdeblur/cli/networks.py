@@ -1,13 +1,13 @@
 """The command `mtdeblur networks`."""
 
 SIZES = ((256, 256), (720, 1280))
-"""Heights and widths of the pictures that costs are given for."""
+"""Picture sizes for which costs are listed, height and width."""
 
 
 def networks() -> None:
-    """List every network: size, cost, how far it sees, licence, weights at hand.
+    """List every network: size, cost, receptive field, licence, shipped weights.
 
-    Multiply-accumulates (GMAC, 1e9) are those of all steps for one picture.
+    GMAC: 1e9 multiply-accumulates, of all steps for one picture.
     A star marks a network converted to multi-temporal, here with six iterations.
     """
     from rich.console import Console
@@ -23,7 +23,7 @@ def networks() -> None:
     for heading in ("parameters", "steps", *sizes, "halo"):
         costs.add_column(heading, justify="right")
     notes = Table(title="Notes")
-    for heading in ("network", "original and its licence", "in the way of tiles", "weights at hand"):
+    for heading in ("network", "original and its licence", "prevents exact tiles", "shipped weights"):
         notes.add_column(heading, overflow="fold")
     for found in survey():
         contract = found.contract
@@ -36,9 +36,9 @@ def networks() -> None:
             "picture" if contract.global_operation else str(contract.halo),
         )
         if not found.converted:
-            at_hand = [name for name, entry in catalogue().items() if entry.network == found.name]
+            shipped = [name for name, entry in catalogue().items() if entry.network == found.name]
             original, obstacle = contract.original or "this project", contract.global_operation or ""
-            notes.add_row(found.name, original, obstacle, ", ".join(at_hand))
+            notes.add_row(found.name, original, obstacle, ", ".join(shipped))
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=100)
     console.print(costs)

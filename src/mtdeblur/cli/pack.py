@@ -18,18 +18,19 @@ def pack(
         Path | None, typer.Option(help="Folder with blur/ and sharp/ to validate on; never trained on.")
     ] = None,
     train_pairs: Annotated[
-        Path | None, typer.Option(help="Folder with blur/ and sharp/ to train on, but for what --pairs has.")
+        Path | None,
+        typer.Option(help="Folder with blur/ and sharp/ to train on; pairs that --pairs has are skipped."),
     ] = None,
     long_side: Annotated[
-        int, typer.Option(min=64, help="Longer photographs are made this small, in pixels.")
+        int, typer.Option(min=64, help="Longer side in pixels to which larger photographs are reduced.")
     ] = 900,
     quality: Annotated[int, typer.Option(min=60, max=100, help="JPEG quality; pairs keep theirs.")] = 92,
     limit: Annotated[
-        float | None, typer.Option(min=0.001, help="Largest size in MB; the quality falls until it fits.")
+        float | None, typer.Option(min=0.001, help="Largest size in MB; the quality is lowered to fit.")
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="Runs of 13 frames kept of each clip.")] = 8,
+    runs: Annotated[int, typer.Option(min=1, help="Runs of 13 frames to keep from each clip.")] = 8,
 ) -> None:
-    """Pack photographs, high-speed clips and pairs into one archive: all that training needs."""
+    """Pack photographs, high-speed clips and pairs into one training archive."""
     from mtdeblur.data.pack import build_pack
 
     build_pack(

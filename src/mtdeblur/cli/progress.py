@@ -1,4 +1,4 @@
-"""How long work shows itself on standard error: bars on a terminal, plain lines elsewhere."""
+"""Progress of long work on standard error: bars on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Generator
@@ -48,7 +48,7 @@ def show_progress(jobs: int) -> Generator[Observer]:
 
 @contextmanager
 def show_stages() -> Generator[Stages]:
-    """Give what reports on standard error, with rate and time left, while the block runs."""
+    """Report stages on standard error, with rate and time left, while the block runs."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         yield _StageLines(console)
@@ -65,7 +65,7 @@ def show_stages() -> Generator[Stages]:
 
 
 class _StageLines(Stages):
-    """A line now and then: how many are done, the rate, and the time left."""
+    """A line every ten seconds: how many are done, the rate, and the time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -105,14 +105,14 @@ class _StageBars(_StageLines):
 
 
 class _Rate(ProgressColumn):
-    """How many a second, of late."""
+    """Recent rate per second."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.speed is None else f"{task.speed:.2f} a second")
 
 
 class _Lines(Observer):
-    """One line for each photograph that is finished or given up."""
+    """One line for each photograph that is finished or has failed."""
 
     def __init__(self, console: Console, jobs: int) -> None:
         self._console = console

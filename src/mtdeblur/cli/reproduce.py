@@ -8,7 +8,7 @@ import typer
 
 
 class Parallel(StrEnum):
-    """How runs are carried out."""
+    """One run at a time, or many on a Ray cluster."""
 
     local = "local"
     ray = "ray"
@@ -16,17 +16,24 @@ class Parallel(StrEnum):
 
 def reproduce(
     target: Annotated[
-        str, typer.Argument(metavar="TABLE_OR_FIGURE", help="Such as table1 or figure6.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[TABLE_OR_FIGURE]",
+            help="Such as table1 or figure6. Without it, the command lists what there is.",
+            show_default=False,
+        ),
+    ] = None,
     budget: Annotated[
         str,
-        typer.Option(help="smoke: minutes, to see that it runs. hours: of two cores. paper: for GPUs."),
+        typer.Option(
+            help="smoke: a check that takes minutes. hours: hours on two cores. paper: full size, for GPUs."
+        ),
     ] = "smoke",
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to train on and to hold pictures out of: photographs, a pack, or a temporal data "
-            "set such as T-GoPro. NAME=FOLDER (gopro=..., t-gopro=..., su=...) for a test set of pairs.",
+            help="Data for training and held-out pictures: photographs, a pack, or a temporal data set such "
+            "as T-GoPro. NAME=FOLDER (gopro=..., t-gopro=..., su=...) gives a test set of pairs. Repeatable.",
             show_default="photographs in scikit-image",
         ),
     ] = None,
@@ -35,35 +42,34 @@ def reproduce(
     ] = Path("reproduced"),
     row: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="ROW", help="Only this row; again for further ones.", show_default="all of them"
-        ),
+        typer.Option(metavar="ROW", help="Only this row. Repeatable.", show_default="all rows"),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ROW=WEIGHTS",
-            help="Measure this row with weights that are there, instead of training it: a name, file or "
-            "folder as for deblur --weights. Again for further rows.",
+            help="Measure this row with existing weights instead of training it: a name, file or folder as "
+            "for deblur --weights. Repeatable.",
             show_default="every row is trained",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; cells get mean and spread.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; cells show mean ± deviation.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each run.")] = 1,
     parallel: Annotated[
-        Parallel, typer.Option(help="One run after the other, or many at once through Ray.")
+        Parallel, typer.Option(help="local: one run at a time. ray: many at once on a Ray cluster.")
     ] = Parallel.local,
 ) -> None:
-    """Make a table or figure of the paper: train what is missing, measure, write it down.
+    """Reproduce a table or figure of the paper: train the missing rows, measure them, write the results.
 
-    Finished runs are shared between tables and used again; an interrupted
-    one goes on when the same command is given again. Released weights can be
-    put into a row instead of training it.
+    Tables share finished runs. The same command, given again, resumes an
+    interrupted run. --weights measures a row with existing weights instead of
+    training it.
     """
     from mtdeblur.errors import UserError
 
     try:
+        from mtdeblur.experiments.catalogue import experiment, names
         from mtdeblur.experiments.reproducing import Request
         from mtdeblur.experiments.reproducing import reproduce as start
         from mtdeblur.experiments.runs import InterruptionError
@@ -72,6 +78,11 @@ def reproduce(
             raise
         raise UserError(f"this needs {error.name}: pip install 'mtdeblur[reproduce]'") from error
 
+    if target is None:
+        width = max(map(len, names()))
+        for name in names():
+            typer.echo(f"{name:{width}}  {experiment(name).title}")
+        return
     request = Request(
         target,
         budget,

@@ -10,19 +10,22 @@ from mtdeblur.cli.options import DeviceOption, IterationsOption, Precision, Prec
 
 def sheets(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of pictures, its sub-folders too.", show_default=False)
+        Path, typer.Argument(help="Folder of pictures; sub-folders are included.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the sheets.", show_default=False)],
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of shipped weights, or a file; several give a column each.",
+            help="Name of shipped weights, or a file. Repeatable: a column each.",
             show_default="the default weights",
         ),
     ] = None,
     beside: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of others' outputs: NAME or NAME-ANYTHING.", show_default=False),
+        typer.Option(
+            help="Folder of other programs' outputs, named NAME or NAME-ANYTHING. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     iterations: IterationsOption = None,
     side: Annotated[int, typer.Option(min=64, help="Height and width of the crops, in pixels.")] = 400,
@@ -30,10 +33,10 @@ def sheets(
     precision: PrecisionOption = Precision.auto,
     tile: TileOption = "auto",
 ) -> None:
-    """Make before/after sheets of a folder of pictures, to look at.
+    """Make before/after sheets of a folder of pictures.
 
-    A sheet shows the whole picture and five crops at its own size, at places
-    that are the same for every picture. Sheets that exist are replaced.
+    A sheet shows the whole picture, and five crops in full resolution at the same
+    places in every picture. Existing sheets are replaced.
     """
     from rich.console import Console
     from rich.progress import track

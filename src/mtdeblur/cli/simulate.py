@@ -12,23 +12,26 @@ def simulate(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder to make, with blur/ and sharp/ or a data set.", show_default=False
+            "--output",
+            "-o",
+            help="Folder to create, with blur/ and sharp/ or a data set.",
+            show_default=False,
         ),
     ],
     photos: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PHOTO", help="Sharp photographs, and folders of them.", show_default=False),
+        typer.Argument(metavar="PHOTO", help="Sharp photographs, or folders of them.", show_default=False),
     ] = None,
     public_domain: Annotated[
-        bool, typer.Option("--public-domain", help="Take the public-domain photographs in scikit-image.")
+        bool, typer.Option("--public-domain", help="Use the public-domain photographs of scikit-image.")
     ] = False,
-    exposures: Annotated[int, typer.Option(min=1, help="Exposures to make of each photograph.")] = 4,
+    exposures: Annotated[int, typer.Option(min=1, help="Exposures of each photograph.")] = 4,
     temporal: Annotated[
         bool,
         typer.Option(
             "--temporal",
-            help="Make a temporal data set to train on, as augment does: all levels, with a manifest, and "
-            "every tenth photograph held out.",
+            help="Make a temporal data set for training, as augment does: all levels, a manifest, and every "
+            "tenth photograph held out.",
         ),
     ] = False,
     level: Annotated[
@@ -36,7 +39,7 @@ def simulate(
         typer.Option(
             min=3,
             max=13,
-            help="Temporal level of the blurred pictures, odd; of a temporal data set several, in turn.",
+            help="Temporal level of the blurred pictures, odd. With --temporal repeatable: they take turns.",
             show_default="11; 7, 9, 11, 13",
         ),
     ] = None,
@@ -44,7 +47,7 @@ def simulate(
         float, typer.Option(min=0, max=400, help="Longest path of the camera over 13 frames, in pixels.")
     ] = 24.0,
     longest: Annotated[
-        int, typer.Option(min=64, help="Photographs with a longer side are made smaller first, in pixels.")
+        int, typer.Option(min=64, help="Longer side in pixels to which larger photographs are reduced first.")
     ] = 1280,
     crf: Annotated[
         str, typer.Option(help="Camera response function: gamma, identity, or a file with two columns.")
@@ -55,8 +58,8 @@ def simulate(
 ) -> None:
     """Make blurred and sharp pairs, or a temporal data set, with a simulated high-speed camera.
 
-    A margin of each photograph is lost: only the moving camera sees it.
-    Work that was stopped goes on when the same command is given again.
+    The pictures are smaller than the photographs: the moving camera needs a margin.
+    The same command, given again, resumes interrupted work.
     """
     from mtdeblur.cli.progress import show_stages
     from mtdeblur.data.photographs import find_photographs, public_domain_photographs

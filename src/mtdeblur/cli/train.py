@@ -9,17 +9,17 @@ from typer.core import TyperCommand
 
 
 class Resume(StrEnum):
-    """What a run goes on from."""
+    """What a run is resumed from."""
 
     checkpoint = "checkpoint"
     auto = "auto"
 
 
 class TrainCommand(TyperCommand):
-    """Lets `--resume` stand alone: Typer has no options whose value may be left out."""
+    """Allows `--resume` without a value, which Typer's options do not."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in the value that is meant."""
+        """Insert the default value after a bare `--resume`."""
         spelled: list[str] = []
         for word, following in zip(args, [*args[1:], ""], strict=True):
             alone = word == "--resume" and following not in list(Resume)
@@ -28,43 +28,60 @@ class TrainCommand(TyperCommand):
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Configuration of the run (YAML).")],
+    config: Annotated[
+        str,
+        typer.Argument(help="Name of a packaged configuration, such as modern or paper, or a YAML file."),
+    ],
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Folder of the run; runs/NAME of the configuration by default."),
+        typer.Option("--run", help="Folder of the run; by default runs/NAME, after the configuration."),
     ] = None,
     pack: Annotated[
-        Path | None, typer.Option(help="Training pack, in place of the configuration's data.")
+        Path | None, typer.Option(help="Training pack, instead of the configuration's data.")
     ] = None,
     photos: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of sharp photographs, in place of the configuration's data."),
+        typer.Option(help="Folder of sharp photographs, instead of the configuration's data."),
     ] = None,
     dataset: Annotated[
-        Path | None, typer.Option(help="Data set on disk, in place of the configuration's data.")
+        Path | None, typer.Option(help="Data set on disk, instead of the configuration's data.")
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder on a fast disk that keeps pictures decoded, 3 bytes a pixel."),
+        typer.Option(help="Folder on a fast disk for decoded pictures, 3 bytes a pixel."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Replace a setting of the configuration, such as optimiser.batches=1000 (value in YAML). "
+            "Repeatable.",
+        ),
     ] = None,
     resume: Annotated[
         Resume | None,
         typer.Option(
-            help="Go on where the run stopped, if it has begun. With auto, and where its checkpoint is not "
-            "at hand: from the configuration's network.weights, with a short warm-up.",
+            help="Continue the run from its last checkpoint, if it has one. auto: if there is no checkpoint, "
+            "start from network.weights with a short warm-up.",
             show_default=False,
         ),
     ] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.0001, help="End cleanly, ready to resume, after so many minutes.")
+        float | None,
+        typer.Option(min=0.0001, help="Stop after this many minutes, with a checkpoint to resume from."),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.0001, help="Train for so many minutes, with a schedule that ends then."),
+        typer.Option(
+            min=0.0001, help="Train for this many minutes; the learning rate schedule is fitted to them."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
-    compiled: Annotated[bool, typer.Option("--compile", help="Fuse the network's operations first.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network with torch.compile.")
+    ] = False,
 ) -> None:
     """Train a network by incremental temporal training, from photographs, a training pack or a data set."""
     from mtdeblur.errors import UserError
@@ -72,22 +89,25 @@ def train(
     sources: dict[str, object] = {"data.pack": pack, "data.photos": photos or (), "data.dataset": dataset}
     given = sum(map(bool, sources.values()))
     if given > 1:
-        raise UserError("give one of --pack, --photos and --dataset, not more")
-    overrides = sources if given else {}
-    if cache is not None:
-        overrides["data.cache"] = cache
+        raise UserError("give only one of --pack, --photos and --dataset")
     try:
         from mtdeblur.training.progress import say
-        from mtdeblur.training.reading import read_config
+        from mtdeblur.training.reading import find_config, parse_settings, read_config
         from mtdeblur.training.run import train as start
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("mtdeblur"):
             raise
         raise UserError(f"training needs {error.name}: pip install 'mtdeblur[train]'") from error
 
+    file = find_config(config)
+    overrides = parse_settings(settings or ())
+    if given:
+        overrides |= sources
+    if cache is not None:
+        overrides["data.cache"] = cache
     outcome = start(
-        read_config(config, overrides),
-        run or Path("runs") / config.stem,
+        read_config(file, overrides),
+        run or Path("runs") / file.stem,
         resume=resume is not None,
         rebuild=resume is Resume.auto,
         max_minutes=max_minutes,

@@ -1,4 +1,4 @@
-"""What the tables and figures are: data files beside this one, read and checked."""
+"""The tables and figures: data files beside this one, read and checked."""
 
 import json
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ class StandIn(Section):
 class TestMaking(Section):
     """How large the stand-ins are, and how far things move in them."""
 
-    __test__ = False  # no test, whatever pytest thinks of its name
+    __test__ = False  # not a test class: pytest goes by the name
 
     exposures: Count
     """Of each held-out photograph or high-speed clip, and level."""
@@ -125,7 +125,7 @@ def base() -> Base:
 
 
 def names() -> list[str]:
-    """The tables and figures that there are."""
+    """Names of all tables and figures."""
     return sorted(entry.name.removesuffix(".yaml") for entry in (_HERE / "tables").iterdir())
 
 

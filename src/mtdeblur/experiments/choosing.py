@@ -1,4 +1,4 @@
-"""Which pictures a figure shows, and which parts of them: no network has a say in it."""
+"""Choose the pictures and crops of a figure, from the inputs and ground truth alone."""
 
 from collections.abc import Sequence
 from typing import Any

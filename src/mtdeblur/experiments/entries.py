@@ -1,4 +1,4 @@
-"""What stands behind a row: the runs that train it, or the weights that were given for it."""
+"""The source of a row: the runs that train it, or the weights given for it."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""Weights that somebody has already, put into a row in place of a training run."""
+"""Existing weights, measured in a row instead of a training run."""
 
 import hashlib
 import json
@@ -66,9 +66,9 @@ def take_weights(asked: Experiment, given: Sequence[str], folder: Path) -> dict[
     for item in given:
         name, equals, source = item.partition("=")
         if not equals or name not in rows:
-            raise UserError(f"--weights {item}: ROW=WEIGHTS is wanted, the rows are {'; '.join(rows)}")
+            raise UserError(f"--weights {item}: expected ROW=WEIGHTS; the rows are {'; '.join(rows)}")
         if name in taken:
-            raise UserError(f"--weights {item}: the row {name} has weights already")
+            raise UserError(f"--weights {item}: weights for the row {name} are given twice")
         taken[name] = _take(rows[name], source, folder)
     own = {name: row.weights for name, row in rows.items() if row.weights and name not in taken}
     return taken | {name: _take(rows[name], source, folder) for name, source in own.items()}

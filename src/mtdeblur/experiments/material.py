@@ -1,4 +1,4 @@
-"""What runs are trained and measured on: training data, and test sets of pairs, real ones or stand-ins."""
+"""Training data of runs, and their test sets of pairs, real ones or stand-ins."""
 
 import hashlib
 import json
@@ -105,7 +105,7 @@ def _split(given: Sequence[str], wanted: Mapping[str, object]) -> tuple[dict[str
         else:
             raise UserError(f"--data {item}: the test sets needed are {', '.join(wanted)}")
     if len(others) > 1:
-        raise UserError(f"--data takes one thing to train on, not {' and '.join(others)}")
+        raise UserError(f"--data takes one source of training data, not {' and '.join(others)}")
     return real, Path(others[0]) if others else None
 
 
@@ -121,7 +121,7 @@ def _pack(source: Path | None, folder: Path) -> tuple[Path, str]:
     if _is_pack(source):
         return source.resolve(), f"the pack {source}"
     if (source / "train").is_dir():
-        raise UserError(f"{source} holds no pairs; of frames make a data set first: mtdeblur augment --help")
+        raise UserError(f"{source} holds no pairs; make a data set of frames first: mtdeblur augment --help")
     listed = [(str(file), file.stat().st_size) for file in list_pictures(source)]
     pack = folder / f"{source.resolve().name}-{_hash(listed)}.zip"
     if not pack.exists():
@@ -181,7 +181,9 @@ class _PhotographStudio(NamedTuple):
     def stand_in(self, name: str, how: StandIn) -> tuple[TestSet, ...]:
         """The pairs of each level."""
         if not self.photographs:
-            raise UserError(f"the pack holds no photographs out; give the test set with --data {name}=FOLDER")
+            raise UserError(
+                f"the pack has no held-out photographs; give the test set with --data {name}=FOLDER"
+            )
         return tuple(self._level(level, how) for level in how.levels)
 
     def _level(self, level: int, how: StandIn) -> TestSet:

@@ -1,4 +1,4 @@
-"""What is measured of a run, or of given weights; everything measured is kept beside it and used again."""
+"""Measure a run or given weights; measurements are cached beside them."""
 
 import json
 import re

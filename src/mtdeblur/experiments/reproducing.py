@@ -1,4 +1,4 @@
-"""Make one of the paper's tables or figures: train what is missing, measure it, write it down."""
+"""Reproduce a table or figure of the paper: train missing rows, measure them, write the results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from mtdeblur.training.progress import say
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asked for.
+    """What to reproduce, and how.
 
     Attributes:
         target: name of a table or figure, such as `table1`.
@@ -58,14 +58,14 @@ class Request:
 
 
 def reproduce(request: Request) -> list[Path]:
-    """Make the table or figure; finished runs are used again, an interrupted one goes on.
+    """Make the table or figure; reuse finished runs and resume interrupted ones.
 
     Returns:
         The files written.
 
     Raises:
-        UserError: in one line, if something asked for cannot be had.
-        InterruptionError: if somebody interrupts; the same command goes on.
+        UserError: in one line, if the request cannot be met.
+        InterruptionError: if the user interrupts; the same command resumes.
     """
     whole = experiment(request.target)
     asked, spent = only(whole, request.rows), budget(whole, request.budget)
@@ -101,17 +101,17 @@ def _material(asked: Experiment, request: Request, spent: Budget) -> Material:
     """What is trained and measured on."""
     names = dict.fromkeys(name for row in asked.rows for name in asked.sets_of(row))
     stand_ins = {name: base().test_sets[name] for name in names}
-    say("making the training pack and the test sets, unless they are there")
+    say("preparing the training pack and the test sets")
     material = prepare(request.data, stand_ins, spent.test, request.output / "data")
     if standing := [stand_ins[name].title for name, stamp in material.stamps.items() if stamp]:
-        say(f"the real test sets are not given: stand-ins serve for {', '.join(standing)}; see --data")
+        say(f"no real test sets given: using stand-ins for {', '.join(standing)}; see --data")
     return material
 
 
 def _enter(
     row: Row, whole: Experiment, weights: Given | None, request: Request, spent: Budget, material: Material
 ) -> Entry:
-    """What stands behind a row."""
+    """The runs or weights behind a row."""
     device = "cuda" if request.device == "gpu" else request.device
     if row.reported:
         return Entry(row)

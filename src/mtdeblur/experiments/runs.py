@@ -30,7 +30,7 @@ FINISHED = "finished.json"
 
 
 class InterruptionError(Exception):
-    """A run was interrupted; the same command goes on with it.
+    """A run was interrupted; the same command resumes it.
 
     Attributes:
         number: of the signal.
@@ -123,7 +123,7 @@ def carry_out_all(
 
 
 def carry_out(run: Run, device: str, devices: int) -> None:
-    """Train one run to its end, from where it stands.
+    """Train one run to its end, resuming it if it has begun.
 
     Raises:
         UserError: as `train` does.
@@ -135,7 +135,7 @@ def carry_out(run: Run, device: str, devices: int) -> None:
         outcome = train(run.config, run.folder, resume=True, device=device)
         if outcome.interrupted is not None:
             raise InterruptionError(outcome.interrupted)
-        gc.collect()  # the run's pictures hang in cycles that nobody else breaks before memory is short
+        gc.collect()  # free the reference cycles that hold the run's images
     chosen = choose_device("cuda" if device == "gpu" else device)
     account = {"version": mtdeblur.__version__, "commit": commit(), "device": device_name(chosen)}
     account["devices"] = str(devices)
@@ -143,19 +143,19 @@ def carry_out(run: Run, device: str, devices: int) -> None:
 
 
 def _in_a_process(run: Run, device: str, devices: int) -> None:
-    """Lightning starts the command again for each further device: that must be this run's and no other."""
+    """Train in a process of its own: Lightning runs its command again for each further device."""
     write_atomically(run.folder / "wanted.yaml", write_config(run.config).encode())
     command = [sys.executable, "-m", "mtdeblur", "train", str(run.folder / "wanted.yaml"), "--resume"]
     command += ["--run", str(run.folder), "--device", device, "--devices", str(devices)]
     process = subprocess.Popen(command)
     try:
         code = process.wait()
-    except KeyboardInterrupt:  # the process has heard it as well, and ends cleanly
+    except KeyboardInterrupt:  # the process got the signal too, and ends cleanly
         code = process.wait()
     if code > 128:
         raise InterruptionError(code - 128)
     if code:
-        raise UserError(f"{run.title} could not be trained: see above")
+        raise UserError(f"training {run.title} failed: see above")
 
 
 def _through_ray(runs: Sequence[Run], device: str, devices: int) -> None:

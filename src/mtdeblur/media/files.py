@@ -67,14 +67,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Delete what killed processes left of files that they had begun, in a folder and its sub-folders."""
+    """Delete the partial files of killed processes, in a folder and its sub-folders."""
     for part in folder.rglob(f".*{_PART}*"):
         if re.fullmatch(rf"\.[0-9a-f]{{16}}\{_PART}(\.\w+)?", part.name):
             part.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
-    """Refuse early, before long work, a file that could not be written at its end; nothing is made.
+    """Check before long work that a file can be written at its end; nothing is created.
 
     Raises:
         UserError: if `path` is a folder or a device, or the nearest folder that exists cannot be written.

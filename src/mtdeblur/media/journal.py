@@ -1,4 +1,4 @@
-"""The journal of a long job: a job that was killed at any moment goes on where it stopped.
+"""The journal of a long job: a job that was killed at any moment resumes where it stopped.
 
 A journal is a text file that only grows: first what the job is, then what is done, one JSON object a line,
 each on the disk before the job goes on. A line that a crash has torn, and all that follows it, is forgotten.
@@ -94,7 +94,7 @@ def _lock(file: IO[bytes], folder: Path) -> None:
         if fcntl:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"another process is at work in {folder}; wait until it has ended") from None
+        raise UserError(f"another process is working in {folder}; wait until it has ended") from None
 
 
 def _whole_records(file: IO[bytes]) -> list[Record]:

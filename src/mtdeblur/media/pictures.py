@@ -9,7 +9,7 @@ What a format cannot hold is given up when writing:
 - WebP holds no grey: three equal channels are written; a grey colour profile is left out then.
 - IPTC stays where the file remains JPEG, or remains TIFF; EXIF of more than 65,527 bytes does not fit into
   JPEG.
-- Of several pages or frames only the first is read (`Picture.pages` tells); gain maps are left out.
+- Of several pages or frames only the first is read (`Picture.pages` counts them); gain maps are left out.
 
 JPEG is written at quality 95 without chroma subsampling, WebP at quality 95 (its chroma is always
 subsampled), PNG and TIFF without loss.

@@ -39,7 +39,7 @@ SUFFIXES = frozenset(
         ".wmv",
     )
 )
-"""What tells a video from other files in a folder; a file that is named may have any suffix."""
+"""Suffixes by which videos in a folder are recognised; a video given by name may have any suffix."""
 _REORDERED = 16  # a frame is decoded at most so many frames before or after its turn to be shown
 
 Pixels = NDArray[Any]

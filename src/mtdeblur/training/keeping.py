@@ -61,7 +61,7 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self._restore()
-        say("stopping after this batch; once more to stop at once")
+        say("stopping after this batch; interrupt again to stop at once")
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -1,8 +1,9 @@
-"""Configurations as YAML, checked key by key, and what tells two of them apart."""
+"""Configurations as YAML: found by name or path, checked key by key, compared."""
 
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +13,63 @@ from pydantic import ValidationError
 
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import Section, TrainingConfig
+from mtdeblur.weights.catalogue import catalogue, find_weights
 
-MAY_CHANGE = ("optimiser.batches", "validation.every", "checkpoint_minutes", "data.cache")
+CONFIGS = Path(__file__).parents[1] / "configs"
+"""Folder of the configurations that ship with the package."""
+
+MAY_CHANGE = (
+    "optimiser.batches",
+    "validation.every",
+    "checkpoint_minutes",
+    "data.cache",
+    "network.weights",
+)
 """Keys that may differ when a run is resumed. More batches lengthen it: with `halve` as if the run had
-been that long from the start, while a cosine jumps to the longer one."""
+been that long from the start, while a cosine jumps to the longer one. The checkpoint replaces
+`network.weights`."""
+
+
+def find_config(name: str) -> Path:
+    """The file of a configuration.
+
+    Args:
+        name: of a packaged configuration, such as `modern`, or the path of a YAML file.
+
+    Raises:
+        UserError: if it is neither; the message lists the packaged ones.
+    """
+    packaged = {file.stem: file for file in CONFIGS.glob("*.yaml")}
+    if name in packaged:
+        return packaged[name]
+    path = Path(name)
+    if path.exists() or path.suffix or "/" in path.as_posix() or name.startswith("."):
+        return path
+    names = ", ".join(sorted(packaged))
+    raise UserError(f"there is no configuration {name!r}: give a YAML file, or one of {names}")
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Overrides for `read_config` from texts such as `optimiser.batches=1000`; the last of a key wins.
+
+    Args:
+        texts: each a dotted key, `=` and a value in YAML.
+
+    Raises:
+        UserError: if a text has another form, or its value is not valid YAML.
+    """
+    settings: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"\w+(\.\w+)*", key):
+            raise UserError(f"--set {text}: expected KEY=VALUE, such as optimiser.batches=1000")
+        try:
+            settings[key] = yaml.load(value, _Loader)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"--set {key}: the value is not valid YAML: {reason}") from error
+    return settings
+
 
 FIRST_VALUES: dict[str, Any] = json.loads(
     resources.files("mtdeblur.training").joinpath("first_values.json").read_text(encoding="utf-8")
@@ -24,7 +78,7 @@ FIRST_VALUES: dict[str, Any] = json.loads(
 
 
 def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
-    """Read a YAML configuration.
+    """Read a YAML configuration; `network.weights` may be the name of shipped weights.
 
     Args:
         path: the file.
@@ -45,6 +99,10 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
     content = cast("dict[str, Any]", values)
     for key, value in (overrides or {}).items():
         _override(content, key.split("."), value)
+    config = parse_config(content, str(path))
+    if str(config.network.weights) not in catalogue():
+        return config
+    _override(content, ["network", "weights"], find_weights(str(config.network.weights)))
     return parse_config(content, str(path))
 
 
@@ -96,7 +154,7 @@ def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
 
 
 def fingerprint(config: TrainingConfig) -> str:
-    """Identifies a run, in 16 hexadecimal digits.
+    """Key of a run, in 16 hexadecimal digits.
 
     Settings that may change, where the data lies, and the weights to start from do not count. A setting at
     the value in `FIRST_VALUES` is left out, so that a new setting does not change the identity of older runs;
@@ -109,7 +167,7 @@ def fingerprint(config: TrainingConfig) -> str:
         section = values
         for parent in parents:
             section = section[parent]
-        section.pop(last)
+        section.pop(last, None)
     network = values["network"]
     first = FIRST_VALUES["networks"].get(network["name"], {})
     for key, number in (("options", 0), ("later", 1)):

@@ -114,7 +114,7 @@ def _train(
     begun = checkpoint.exists()
     if begun and not resume:
         raise UserError(
-            f"{folder} holds a run already; add --resume to go on with it, or name another folder"
+            f"{folder} already holds a run; add --resume to continue it, or choose another --run folder"
         )
     if begun:
         _check_unchanged(config, folder)
@@ -170,7 +170,7 @@ def _train(
         return _outcome(folder, finished=True)
     why = "interrupted" if keeper.interrupted else "time is up"
     done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
-    say(f"{why}: {done}; the same command with --resume goes on")
+    say(f"{why}: {done}; continue with the same command and --resume")
     number = interruption.number or int(signal.SIGTERM)  # another process may have heard it alone
     return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
 
@@ -189,17 +189,17 @@ def _take_up(module: IncrementalTemporalTraining) -> None:
     """Stand where the run stood when it kept the weights it starts from, but for the optimiser's state."""
     config, weights = module.config, module.config.network.weights
     if weights is None:
-        say("there is no checkpoint, and network.weights names none: starts with fresh weights")
+        say("no checkpoint found and network.weights is not set: starting with fresh weights")
         return
     notes = {} if is_foreign(weights) else read_header(weights).notes
     ours, every = notes.get("run") == fingerprint(config), config.validation.every
     # Lightning validates every so many batches of its own count, so the count begins at one of these.
     module.batches_done = int(notes["batches"]) // every * every if ours else 0
     if module.finished:
-        raise UserError(f"{weights} has all batches of this run; raise optimiser.batches to go on")
+        raise UserError(f"{weights} has all batches of this run; raise optimiser.batches to continue")
     module.rebuilt_at = module.batches_done
     say(
-        f"there is no checkpoint: goes on from {weights} at batch {module.batches_done} of "
+        f"no checkpoint found: continuing from {weights} at batch {module.batches_done} of "
         f"{config.optimiser.batches}; a new optimiser warms up over {rebuilding(config.optimiser)} batches"
     )
 
@@ -211,23 +211,25 @@ def _check_devices(config: TrainingConfig, device: str, devices: int) -> None:
     if device not in ("auto", "cpu", *gpus):
         raise UserError(f"--device is auto, cpu, gpu, cuda or mps, not {device!r}")
     if device in gpus and not gpus[device]:
-        raise UserError(f"--device {device}: PyTorch finds none on this machine; --device cpu trains without")
+        raise UserError(f"--device {device}: PyTorch finds none on this machine; use --device cpu")
     if device != "cpu" and gpus["gpu"] and devices > gpus["gpu"]:
         raise UserError(f"--devices {devices}: PyTorch finds {gpus['gpu']} on this machine")
     if devices > 1 and config.optimiser.adversarial:
-        raise UserError("optimiser.adversarial: the discriminators learn on one device: --devices 1")
+        raise UserError("optimiser.adversarial works on one device only: --devices 1")
     if config.data.batch % devices:
-        raise UserError(f"data.batch: a batch of {config.data.batch} cannot be shared evenly by {devices}")
+        raise UserError(
+            f"data.batch: a batch of {config.data.batch} cannot be split evenly over {devices} devices"
+        )
 
 
 def _say_what_is_missing(config: TrainingConfig, network: nn.Module) -> None:
     """One line for each file of ImageNet weights that this run could use and that nobody named."""
     start = config.network
     if has_backbone(network) and start.backbone is None and start.weights is None:
-        say("the backbone starts at random: network.backbone names no file of ImageNet weights")
+        say("the backbone starts with random weights: set network.backbone to use ImageNet weights")
     adversarial = config.optimiser.adversarial
     if adversarial and adversarial.vgg19 is None:
-        say("the perceptual loss is left out: optimiser.adversarial.vgg19 names no file of ImageNet weights")
+        say("no perceptual loss: set optimiser.adversarial.vgg19 to a file of ImageNet weights to use it")
 
 
 def _check_unchanged(config: TrainingConfig, folder: Path) -> None:
@@ -235,8 +237,7 @@ def _check_unchanged(config: TrainingConfig, folder: Path) -> None:
     key = first_difference(read_config(folder / CONFIG), config)
     if key is not None:
         raise UserError(
-            f"{key} differs from {folder / CONFIG}, with which the run began; put it back, or name another "
-            f"folder"
+            f"{key} differs from the run's {folder / CONFIG}; restore it or use another --run folder"
         )
 
 
