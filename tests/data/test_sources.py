@@ -133,7 +133,7 @@ def test_remote_videos_are_read(tmp_path):
 
 def test_without_fsspec_an_address_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "upath", None)
-    with pytest.raises(UserError, match="pip install universal-pathlib"):
+    with pytest.raises(UserError, match=r"opening s3://.* needs upath: pip install 'mtdeblur\[data\]'"):
         find_clips(["s3://bucket/frames"])
 
 

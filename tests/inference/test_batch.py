@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mtdeblur.errors import UserError
@@ -261,3 +262,35 @@ def test_sizes_are_read_from_the_files_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_text("hello")
     jobs = plan([tmp_path / name for name in ("a.png", "b.jpg", "missing.png")], tmp_path / "out")
     assert sizes(jobs) == [(8, 12)]
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("more than one element refers to a single memory location"), False),
+        (RuntimeError("unsupported memory format option ChannelsLast"), False),
+        (ValueError("DefaultCPUAllocator: can't allocate memory"), False),
+    ],
+)
+def test_only_what_allocators_say_is_a_lack_of_memory(tmp_path: Path, error: Exception, memory: bool) -> None:
+    class Failing(Darken):
+        def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
+            raise error
+            yield
+
+    jobs = plan([photo(tmp_path / "a.png")], tmp_path / "out")
+    if memory:
+        log = Log()
+        assert deblur_files(Failing(), jobs, log) == 1
+        assert "not enough memory; a smaller --tile needs less" in log.events[-1]
+    else:
+        with pytest.raises(type(error), match=str(error)[:20]):
+            deblur_files(Failing(), jobs, Observer())

@@ -24,7 +24,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, require
 from mtdeblur.media.files import atomic_path, reason, write_atomically
 from mtdeblur.media.pictures import Picture, encode_picture
 
@@ -210,9 +210,5 @@ def require_pyarrow() -> None:
 
 
 def _import_pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow  # large, and needed for manifests alone
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError("a data set's manifest needs pyarrow: pip install 'mtdeblur[data]'") from None
-    return pyarrow, parquet
+    what = "a data set's manifest"
+    return require("pyarrow", "data", what), require("pyarrow.parquet", "data", what)

@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line, require
 from mtdeblur.media import pictures, video
 from mtdeblur.media.files import reason
 
@@ -119,14 +119,11 @@ def place_of(source: str | Path) -> Place:
     text = str(source)
     if "://" not in text and "::" not in text:
         return Path(text)
+    upath = require("upath", "data", f"opening {text}")  # for addresses alone
     try:
-        from upath import UPath  # for addresses alone, and optional
-
-        return UPath(text)
+        return upath.UPath(text)
     except (ImportError, ValueError) as error:
-        raise UserError(
-            f"cannot open {text}: {one_line(error)} (pip install universal-pathlib and fsspec's driver)"
-        ) from error
+        raise UserError(f"cannot open {text}: {one_line(error)} (fsspec's driver may be missing)") from error
 
 
 def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
@@ -264,11 +261,6 @@ def natural_order(entry: Entry) -> list[tuple[int, str]]:
     """Sorts by name, numbers in it by their value: frame 2 before frame 10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", entry.name)
     return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts]
-
-
-def one_line(error: Exception) -> str:
-    """An error's text in one line, or its kind if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _walk(folder: Place) -> Iterator[Clip]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
 from mtdeblur.inference.comparison import side_by_side
+from mtdeblur.inference.engines import out_of_memory
 from mtdeblur.inference.windows import Report
 from mtdeblur.media.files import check_writable
 from mtdeblur.media.pictures import SUFFIXES, Picture, list_pictures, read_picture, read_size, write_picture
@@ -143,7 +144,7 @@ def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer
             failures += 1
             observer.failed(job, str(error))
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             failures += 1
             observer.failed(
@@ -253,8 +254,3 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
             maker = makers.setdefault(place, job.source)
             if maker != job.source:
                 raise UserError(f"both {maker} and {job.source} would become {path}; deblur them separately")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """PyTorch's allocators raise RuntimeError, told apart by its text alone on the CPU."""
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line, require
 
 if TYPE_CHECKING:
     import av.container
@@ -141,14 +141,12 @@ def _open(video: Path | VideoFile) -> "Generator[av.container.InputContainer]":
 
 @contextmanager
 def _refusals(video: Path | VideoFile) -> Generator[None]:
-    try:
-        from av.error import FFmpegError
-    except ImportError:
-        raise UserError(f"reading the video {video} needs PyAV: pip install 'mtdeblur[data]'") from None
+    require("av", "data", f"reading the video {video}")
+    from av.error import FFmpegError
+
     try:
         yield
     except IndexError as error:
         raise UserError(f"cannot read the video {video}: it has no pictures") from error
     except (FFmpegError, OSError, ValueError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"cannot read the video {video}: {why}") from error
+        raise UserError(f"cannot read the video {video}: {one_line(error)}") from error

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.convert import ProgressiveAdapter
 from mtdeblur.networks.deblurgan_v2 import DeblurGANv2
 from mtdeblur.weights.tensors import read_tensors
@@ -43,6 +43,4 @@ def load_backbone(network: nn.Module, path: Path) -> None:
             backbone[FIRST] = torch.cat([backbone[FIRST] / 2] * 2, dim=1)  # (32, 3 -> 6, 3, 3)
         generator.features.load_state_dict(backbone)
     except (KeyError, RuntimeError) as error:
-        raise UserError(
-            f"{path} holds no MobileNetV2 in torchvision's layout: {' '.join(str(error).split())[:200]}"
-        ) from None
+        raise UserError(f"{path} holds no MobileNetV2 in torchvision's layout: {one_line(error)}") from None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.registry import create_network
 from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, maxim, mtrnn, nafnet, scale_recurrent
 from mtdeblur.weights.tensorflow import checkpoint_parts, is_checkpoint, read_checkpoint
@@ -102,5 +102,4 @@ def _reader(path: Path) -> Reader | None:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:600]
-    return UserError(f"cannot load weights from {path}: {reason}")
+    return UserError(f"cannot load weights from {path}: {one_line(error, 600)}")

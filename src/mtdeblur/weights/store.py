@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network, network_options
 from mtdeblur.networks.unroll import Step, default_steps
@@ -263,8 +263,7 @@ def _steps(found: Any) -> tuple[Step, ...] | None:
 def _unreadable(path: Path, error: Exception) -> UserError:
     if not path.exists():
         return UserError(f"there is no weights file {path}")
-    reason = " ".join(str(error).split())
-    return UserError(f"cannot load weights from {path}: {reason[:300]}")
+    return UserError(f"cannot load weights from {path}: {one_line(error)}")
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 
 _WRAPPINGS = ("params_ema", "params", "state_dict", "G")
 """Keys under which programs store a state dict beside other things."""
@@ -66,7 +66,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except UnpicklingError:
         reason = "it is no PyTorch state dict, or holds more than tensors"
     except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
     except SafetensorError as error:
         reason = str(error)
     raise UserError(f"cannot load weights from {path}: {reason}")
