@@ -107,8 +107,6 @@ def test_nothing_measured_is_no_result(mtdeblur, tmp_path):
         (["nowhere"], "nowhere"),
         (["pairs/blur"], "expected blur/NAME.png with sharp/NAME.png"),
         (["pairs", "--weights", "nothing"], "nothing"),
-        (["pairs", "--device", "abacus"], "abacus"),
-        (["pairs", "--tile", "-1"], "tile"),
         (["pairs", "-o", "pairs/blur/a.png"], "a.png"),
     ],
 )
@@ -118,6 +116,24 @@ def test_mistakes_get_one_line(mtdeblur, dataset, arguments, names):
     (line,) = err.splitlines()
     assert line.startswith("mtdeblur: ")
     assert names in line
+
+
+@pytest.mark.parametrize("command", ["deblur", "evaluate", "curve", "sheets"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--tile", value) for value in ("0", "-1", "big", "1.5", "\u00b2")),
+        *(("--device", value) for value in ("abacus", "cuda:", "cuda:x", "")),
+        ("--precision", "float8"),
+    ],
+)
+def test_a_bad_setting_ends_every_command_alike(mtdeblur, dataset, command, option, value):
+    arguments = () if command == "curve" else ("-o", "out")
+    code, out, err = mtdeblur(command, dataset, *arguments, f"{option}={value}")
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("mtdeblur: ")
+    assert option in line
 
 
 def test_simulated_pairs_can_be_evaluated(mtdeblur, tmp_path):

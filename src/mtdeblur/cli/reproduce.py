@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mtdeblur.cli.options import TrainingDeviceOption
+
 
 class Parallel(StrEnum):
     """How runs are carried out."""
@@ -49,7 +51,7 @@ def reproduce(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; cells get mean and spread.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
+    device: TrainingDeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each run.")] = 1,
     parallel: Annotated[
         Parallel, typer.Option(help="One run after the other, or many at once through Ray.")
@@ -61,16 +63,12 @@ def reproduce(
     one goes on when the same command is given again. Released weights can be
     put into a row instead of training it.
     """
-    from mtdeblur.errors import UserError
+    from mtdeblur.errors import require
 
-    try:
-        from mtdeblur.experiments.reproducing import Request
-        from mtdeblur.experiments.reproducing import reproduce as start
-        from mtdeblur.experiments.runs import InterruptionError
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mtdeblur"):
-            raise
-        raise UserError(f"this needs {error.name}: pip install 'mtdeblur[reproduce]'") from error
+    require("mtdeblur.experiments.reproducing", "reproduce")
+    from mtdeblur.experiments.reproducing import Request
+    from mtdeblur.experiments.reproducing import reproduce as start
+    from mtdeblur.experiments.runs import InterruptionError
 
     request = Request(
         target,

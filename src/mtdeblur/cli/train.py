@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from mtdeblur.cli.options import TrainingDeviceOption
+
 
 class Resume(StrEnum):
     """What a run goes on from."""
@@ -62,12 +64,12 @@ def train(
         float | None,
         typer.Option(min=0.0001, help="Train for so many minutes, with a schedule that ends then."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
+    device: TrainingDeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="Fuse the network's operations first.")] = False,
 ) -> None:
     """Train a network by incremental temporal training, from photographs, a training pack or a data set."""
-    from mtdeblur.errors import UserError
+    from mtdeblur.errors import UserError, require
 
     sources: dict[str, object] = {"data.pack": pack, "data.photos": photos or (), "data.dataset": dataset}
     given = sum(map(bool, sources.values()))
@@ -76,14 +78,10 @@ def train(
     overrides = sources if given else {}
     if cache is not None:
         overrides["data.cache"] = cache
-    try:
-        from mtdeblur.training.progress import say
-        from mtdeblur.training.reading import read_config
-        from mtdeblur.training.run import train as start
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mtdeblur"):
-            raise
-        raise UserError(f"training needs {error.name}: pip install 'mtdeblur[train]'") from error
+    require("mtdeblur.training.run", "train", "training")
+    from mtdeblur.training.progress import say
+    from mtdeblur.training.reading import read_config
+    from mtdeblur.training.run import train as start
 
     outcome = start(
         read_config(config, overrides),

@@ -47,7 +47,7 @@ def load(
             quality is given.
         iterations: how many to run; None for what the weights advise, or the quality stands for.
         or_fewer: run all steps of a model that has fewer than that, which is an error otherwise.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        device: "auto", "cpu", "gpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32" or "bfloat16"; auto takes bfloat16 where the processor is good at it.
         tile: side in pixels of the parts that a picture is run over, "off" for the whole picture, or "auto".
             For most networks these are tiles, which change the memory needed and not the result; auto takes
