@@ -1,6 +1,7 @@
 """The one exception that is meant for the person at the keyboard, and what other errors become in it."""
 
 from importlib import import_module
+from operator import index
 from typing import Any
 
 
@@ -20,6 +21,25 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def whole_number(name: str, value: object) -> int:
+    """A number of things, from 1 up, as Python's own integer.
+
+    Args:
+        name: what it is the number of, such as "iterations".
+        value: an integer of Python, NumPy or another library.
+
+    Raises:
+        UserError: if it is anything else.
+    """
+    try:
+        number = 0 if isinstance(value, bool) else index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise UserError(f"the number of {name} must be a whole number and at least 1, not {value}")
+    return number
 
 
 def require(package: str, extra: str = "", what: str = "this") -> Any:

@@ -8,7 +8,7 @@ from torch import nn
 from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.convert import ProgressiveAdapter
 from mtdeblur.networks.deblurgan_v2 import DeblurGANv2
-from mtdeblur.weights.tensors import read_tensors
+from mtdeblur.weights.tensors import check_finite, read_tensors
 
 FIRST = "0.0.weight"
 
@@ -42,5 +42,6 @@ def load_backbone(network: nn.Module, path: Path) -> None:
         if generator.config.converted:
             backbone[FIRST] = torch.cat([backbone[FIRST] / 2] * 2, dim=1)  # (32, 3 -> 6, 3, 3)
         generator.features.load_state_dict(backbone)
-    except (KeyError, RuntimeError) as error:
+        check_finite(backbone)
+    except (KeyError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} holds no MobileNetV2 in torchvision's layout: {one_line(error)}") from None

@@ -14,7 +14,7 @@ from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.registry import create_network
 from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, maxim, mtrnn, nafnet, scale_recurrent
 from mtdeblur.weights.tensorflow import checkpoint_parts, is_checkpoint, read_checkpoint
-from mtdeblur.weights.tensors import is_pytorch, pytorch_parts, read_pytorch
+from mtdeblur.weights.tensors import check_finite, is_pytorch, pytorch_parts, read_pytorch
 from mtdeblur.weights.tfjs import is_model, model_parts, read_model
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -92,6 +92,7 @@ def load_foreign(path: Path) -> nn.Module:
         name, options, renamed = layout.translate(state)
         network = create_network(name, **options)
         network.load_state_dict(renamed)
+        check_finite(renamed)
     except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise _unreadable(path, error) from None
     return network.float().eval()

@@ -72,6 +72,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     raise UserError(f"cannot load weights from {path}: {reason}")
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights of which no picture can be made.
+
+    Raises:
+        ValueError: if one is not a number or infinite.
+    """
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value.float()).all()):
+            raise ValueError(
+                f"{name} has numbers that are not finite (NaN or infinity), as after a training run that has "
+                "diverged; take weights from before"
+            )
+
+
 def to_tensor(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
     """Raw numbers, the least significant byte first, as a tensor of their own.
 
