@@ -142,7 +142,8 @@ def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer
             _deblur(deblurrer, job, observer)
         except UserError as error:
             failures += 1
-            observer.failed(job, str(error))
+            named = str(job.source) in str(error) or str(job.target) in str(error)
+            observer.failed(job, str(error) if named else f"cannot deblur {job.source}: {error}")
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise

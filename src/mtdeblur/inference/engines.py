@@ -64,7 +64,7 @@ def prepare(
     return [TorchEngine(part) for part in parts]
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """The device of that name; "auto" takes CUDA, then Apple's GPU, then the CPU, and "gpu" all but the CPU.
 
     Raises:
@@ -80,19 +80,25 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):  # torch answers in each of these ways
-        raise UserError(f"device {name!r} is not available here; try 'auto' or 'cpu'") from None
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+        TypeError,
+    ):  # all are torch's
+        raise UserError(f"device {str(name)!r} is not available here; try 'auto' or 'cpu'") from None
     if device.type == "meta":
         raise UserError("device 'meta' computes nothing; try 'auto' or 'cpu'")
     return device
 
 
-def choose_precision(name: str, contract: Contract, device: torch.device) -> str:
+def choose_precision(name: str | torch.dtype, contract: Contract, device: torch.device) -> str:
     """The precision of that name; "auto" takes bfloat16 where device and network are good at it.
 
     Raises:
         UserError: if it is not one that the network runs in without visible loss.
     """
+    name = str(name).removeprefix("torch.")
     if name == "auto":
         return "bfloat16" if "bfloat16" in contract.precisions and fast_bfloat16(device) else "float32"
     if name not in contract.precisions:
