@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError, one_line, require
+from mtdeblur.media.files import check_regular, plain_name, reason
 
 if TYPE_CHECKING:
     import av.container
@@ -131,10 +132,11 @@ def _pixels(frame: "av.video.frame.VideoFrame") -> Pixels:
 def _open(video: Path | VideoFile) -> "Generator[av.container.InputContainer]":
     import av  # large, and needed for videos alone
 
-    if isinstance(video, Path):
+    check_regular(video)
+    if isinstance(video, Path) and plain_name(str(video)) == str(video):
         with av.open(str(video), "r") as container:
             yield container
-    else:
+    else:  # PyAV takes no name that is not UTF-8
         with video.open("rb") as stream, av.open(stream, "r") as container:
             yield container
 
@@ -149,4 +151,5 @@ def _refusals(video: Path | VideoFile) -> Generator[None]:
     except IndexError as error:
         raise UserError(f"cannot read the video {video}: it has no pictures") from error
     except (FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"cannot read the video {video}: {one_line(error)}") from error
+        why = reason(error) if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise UserError(f"cannot read the video {video}: {why}") from error
