@@ -184,7 +184,8 @@ def test_no_output_is_another_input(tmp_path: Path) -> None:
 
 
 def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
-    first, second = photo(tmp_path / "x/a.png"), photo(tmp_path / "y/a.png")
+    first, second = photo(tmp_path / "x/a.png"), tmp_path / "x/a"
+    second.write_bytes(first.read_bytes())  # whose result gets the suffix that it lacks
     with pytest.raises(UserError, match="would become") as caught:
         plan([first, second], tmp_path / "out")
     assert str(first) in str(caught.value)
@@ -193,6 +194,22 @@ def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"would become .*a-compare\.png"):
         plan([first, other], tmp_path / "out", compare=True)
     assert len(plan([first, first], tmp_path / "out")) == 1
+
+
+def test_photographs_of_one_name_in_different_folders_are_told_apart(tmp_path: Path) -> None:
+    for name in ("100/1.png", "101/1.png", "101/2.png"):
+        photo(tmp_path / name)
+    jobs = plan([tmp_path / "100", tmp_path / "101"], tmp_path / "out")
+    assert {str(job.source.relative_to(tmp_path)): job.target.name for job in jobs} == {
+        "100/1.png": "100-1.png",
+        "101/1.png": "101-1.png",
+        "101/2.png": "2.png",
+    }
+    assert deblur_files(Darken(), jobs, Observer()) == 0
+    assert files(tmp_path / "out") == {"100-1.png", "101-1.png", "2.png"}
+    photo(tmp_path / "b/100-1.png")
+    with pytest.raises(UserError, match="would become"):
+        plan([tmp_path / "100", tmp_path / "101", tmp_path / "b"], tmp_path / "elsewhere")
 
 
 def test_existing_files_are_replaced_only_on_demand(tmp_path: Path) -> None:

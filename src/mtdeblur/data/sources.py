@@ -8,7 +8,7 @@ import re
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError, one_line, require
 from mtdeblur.media import pictures, video
-from mtdeblur.media.files import reason
+from mtdeblur.media.files import distinct_names, read_whole, reason
 
 Pixels = NDArray[Any]
 _MORE_SUFFIXES = (".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".tga")  # which Pillow reads
@@ -129,9 +129,11 @@ def place_of(source: str | Path) -> Place:
 def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
     """The clips in files and folders, in order: each video, and each folder that holds frames.
 
+    Clips that share a name are told apart by their folders, see `mtdeblur.media.files.distinct_names`.
+
     Raises:
-        UserError: if a source is not there or holds no frames, two clips share a name, or a folder holds
-            blurred and sharp pairs rather than a camera's frames.
+        UserError: if a source is not there or holds no frames, or a folder holds blurred and sharp pairs
+            rather than a camera's frames.
     """
     found: dict[str, Clip] = {}
     for source in sources:
@@ -148,10 +150,11 @@ def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
                     f"{clip.source} holds blurred pictures already; name the frames of the high-speed camera "
                     "(of GoPro: GOPRO_Large_all)"
                 )
-            other = found.setdefault(clip.name, clip)
-            if other.source != clip.source:
-                raise UserError(f"{other.source} and {clip.source} share a name; rename one of them")
-    return list(found.values())
+            local = place_of(clip.source)
+            found.setdefault(str(local.resolve()) if isinstance(local, Path) else clip.source, clip)
+    clips = list(found.values())
+    names = distinct_names([place_of(clip.source) for clip in clips], [clip.name for clip in clips])
+    return [replace(clip, name=name) for clip, name in zip(clips, names, strict=True)]
 
 
 def clip_at(place: Place) -> Clip:
@@ -227,7 +230,7 @@ def read_frame(place: Entry) -> Pixels:
     if Path(place.name).suffix.lower() in _MORE_SUFFIXES:
         return decode(place)
     try:
-        return pictures.decode_picture(place.read_bytes()).upright().pixels
+        return pictures.decode_picture(read_whole(place)).upright().pixels
     except (OSError, UserError) as error:
         why = reason(error) if isinstance(error, OSError) else error
         raise UserError(f"cannot read the picture {place}: {why}") from error
@@ -247,7 +250,7 @@ def decode(entry: Entry) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of, it has read nevertheless
-            with Image.open(io.BytesIO(entry.read_bytes())) as image:
+            with Image.open(io.BytesIO(read_whole(entry))) as image:
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode.startswith("I;16"):
                     upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
