@@ -8,7 +8,7 @@ from torch import nn
 from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.convert import ProgressiveAdapter
 from mtdeblur.networks.deblurgan_v2 import DeblurGANv2
-from mtdeblur.weights.tensors import check_finite, read_tensors
+from mtdeblur.weights.tensors import check_finite, find_state, read_all
 
 FIRST = "0.0.weight"
 
@@ -36,7 +36,7 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     generator = network.network if isinstance(network, ProgressiveAdapter) else network
     if not isinstance(generator, DeblurGANv2):
         raise ValueError(f"{type(generator).__name__} has no backbone")
-    tensors = read_tensors(path)
+    tensors = find_state(read_all(path), f"features.{FIRST}") or {}
     try:
         backbone = {key: tensors[f"features.{key}"] for key in generator.features.state_dict()}
         if generator.config.converted:

@@ -18,9 +18,9 @@ from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network, network_options
 from mtdeblur.networks.unroll import Step, default_steps
 from mtdeblur.weights.foreign import is_foreign, load_foreign
-from mtdeblur.weights.tensors import check_finite
+from mtdeblur.weights.tensors import OURS, check_finite, is_safetensors
 
-FORMAT = "mtdeblur-1"
+FORMAT = f"{OURS}1"
 
 
 class Header(NamedTuple):
@@ -218,6 +218,10 @@ def _in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _open(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    if path.exists() and not is_safetensors(path):
+        raise ValueError("it holds no weights: its content is neither that of safetensors nor PyTorch's")
     return safe_open(path, framework="pt")
 
 
