@@ -16,6 +16,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -185,18 +186,30 @@ def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple
 def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
     """The frames of a clip that are kept, with their names: each run is a clip of its own in the pack."""
     source = clip_at(clip)
-    total = sum(1 for _ in clip_frames(source))
-    if total < FRAMES:
-        raise UserError(f"the clip {clip} has {total} frames; an exposure needs {FRAMES}")
-    if total <= runs * FRAMES:
-        starts, length = [0], total
-    else:
-        starts, length = np.linspace(0, total - FRAMES, runs).astype(int).tolist(), FRAMES
-    run_of = {index: start for start in starts for index in range(start, start + length)}
+    damaged = [frame.damaged for frame in clip_frames(source)]
+    whole = _whole_runs(damaged)
+    if not whole:
+        raise UserError(
+            f"the clip {clip} has {len(damaged)} frames, and no {FRAMES} whole ones in a row; an exposure "
+            f"needs {FRAMES}"
+        )
+    if sum(map(len, whole)) > runs * FRAMES:
+        starts = [start for run in whole for start in range(run.start, run.stop - FRAMES + 1)]
+        number_of = min(runs, 1 + (len(starts) - 1) // FRAMES)
+        picked: list[int] = np.linspace(0, len(starts) - 1, number_of).astype(int).tolist()
+        whole = [range(starts[index], starts[index] + FRAMES) for index in picked]
+    run_of = {index: run.start for run in whole for index in run}
     for frame in clip_frames(source):
         if frame.index in run_of:
             folder = f"{number:03d}-{_plain(clip.stem)}-{run_of[frame.index]:06d}"
             yield f"train/clips/{folder}/{frame.index:06d}.jpg", to_8_bits(frame.read())
+
+
+def _whole_runs(damaged: Sequence[bool]) -> list[range]:
+    """The runs of frames without a damaged one that are long enough for an exposure."""
+    edges = [-1, *(index for index, bad in enumerate(damaged) if bad), len(damaged)]
+    runs = [range(before + 1, after) for before, after in pairwise(edges)]
+    return [run for run in runs if len(run) >= FRAMES]
 
 
 def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:

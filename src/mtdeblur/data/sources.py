@@ -102,12 +102,14 @@ class Frame:
             numbers, otherwise its index.
         time: in seconds, of a video's frame whose file says so.
         read: gives its pixels, (H, W, 3) RGB, uint8 or uint16, upright; raises UserError if it cannot.
+        damaged: it is known, before it is read, that it cannot be.
     """
 
     index: int
     number: int
     time: float | None
     read: Callable[[], Pixels]
+    damaged: bool = False
 
 
 def place_of(source: str | Path) -> Place:
@@ -182,7 +184,7 @@ def clip_frames(clip: Clip, start: int = 0) -> Iterator[Frame]:
     place = place_of(clip.source)
     if clip.video:
         for frame in video.video_frames(place, start):
-            yield Frame(frame.index, frame.index, frame.time, frame.read)
+            yield Frame(frame.index, frame.index, frame.time, frame.read, frame.damaged)
         return
     files = _frame_files(place)
     for index, number in list(enumerate(_numbers(files)))[start:]:
