@@ -120,7 +120,7 @@ def read_all(path: Path) -> dict[str, Tensor]:
             content = _load_pytorch(path)
         tensors = dict(_flat(content, ()))
         if not tensors:
-            raise ValueError("it holds no tensors by their names")
+            raise ValueError("it holds no state dict: no tensors by their names")
         return tensors
     except UnpicklingError:
         reason = "it is no PyTorch state dict, or holds more than tensors"
