@@ -14,9 +14,8 @@ import typer
 from torch import nn
 
 from mtdeblur.evaluation.pairs import find_pairs
-from mtdeblur.evaluation.protocol import averages, measure
+from mtdeblur.evaluation.protocol import averages, measure_all
 from mtdeblur.inference.deblurrer import load
-from mtdeblur.media.pictures import read_pixels
 from mtdeblur.weights.catalogue import FILES, HERE
 from mtdeblur.weights.store import load_network, read_header, save_network
 
@@ -46,7 +45,7 @@ def release(
     for item in dataset or []:
         title, _, folder = item.partition("=")
         pairs = find_pairs(Path(folder))
-        measured = [measure(pair, deblurrer.progress, read_pixels) for pair in pairs]
+        measured = measure_all(pairs, deblurrer.progress)
         means = averages(measured)
         quality.append(
             {

@@ -7,14 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Deblurrer", "__version__", "create_network", "load"]
+__all__ = ["Deblurrer", "UserError", "__version__", "create_network", "load"]
 
 if TYPE_CHECKING:
+    from mtdeblur.errors import UserError
     from mtdeblur.inference.deblurrer import Deblurrer, load
     from mtdeblur.networks.registry import create_network
 
 _HOMES = {
     "Deblurrer": "mtdeblur.inference.deblurrer",
+    "UserError": "mtdeblur.errors",
     "create_network": "mtdeblur.networks.registry",
     "load": "mtdeblur.inference.deblurrer",
 }

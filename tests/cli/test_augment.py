@@ -103,5 +103,5 @@ def test_without_ray_a_cluster_is_refused_and_no_build_begins(
     monkeypatch.setitem(sys.modules, "ray", None)
     code, out, err = augment("walk", "-o", "set", "--distributed")
     assert (code, out) == (1, "")
-    assert err.splitlines()[-1].endswith("--distributed needs Ray: pip install 'mtdeblur[ray]'")
+    assert err.splitlines()[-1].endswith("--distributed needs ray: pip install 'mtdeblur[ray]'")
     assert not any((tmp_path / "set").iterdir())

@@ -48,7 +48,7 @@ def test_options_reach_the_deblurrer(mtdeblur, tmp_path: Path) -> None:
         "--tile",
         "256",
     ]
-    assert mtdeblur("deblur", "a.png", "-o", "2.png", *given).stdout == "None 4 cpu bfloat16 256\n"
+    assert mtdeblur("deblur", "a.png", "-o", "2.png", *given).stdout == "None 4 cpu bfloat16 '256'\n"
     assert mtdeblur("deblur", "a.png", "-o", "3.png", "--weights", "echo", "--tile", "off").stdout.endswith(
         "'off'\n"
     )

@@ -11,7 +11,9 @@ import pytest
 from skimage.io import imread, imsave
 
 from mtdeblur.cli import app
+from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import psnr
+from mtdeblur.inference.deblurrer import Deblurrer
 
 
 @pytest.fixture
@@ -107,8 +109,6 @@ def test_nothing_measured_is_no_result(mtdeblur, tmp_path):
         (["nowhere"], "nowhere"),
         (["pairs/blur"], "expected blur/NAME.png with sharp/NAME.png"),
         (["pairs", "--weights", "nothing"], "nothing"),
-        (["pairs", "--device", "abacus"], "abacus"),
-        (["pairs", "--tile", "-1"], "tile"),
         (["pairs", "-o", "pairs/blur/a.png"], "a.png"),
     ],
 )
@@ -118,6 +118,24 @@ def test_mistakes_get_one_line(mtdeblur, dataset, arguments, names):
     (line,) = err.splitlines()
     assert line.startswith("mtdeblur: ")
     assert names in line
+
+
+@pytest.mark.parametrize("command", ["deblur", "evaluate", "curve", "sheets"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--tile", value) for value in ("0", "-1", "big", "1.5", "\u00b2")),
+        *(("--device", value) for value in ("abacus", "cuda:", "cuda:x", "")),
+        ("--precision", "float8"),
+    ],
+)
+def test_a_bad_setting_ends_every_command_alike(mtdeblur, dataset, command, option, value):
+    arguments = () if command == "curve" else ("-o", "out")
+    code, out, err = mtdeblur(command, dataset, *arguments, f"{option}={value}")
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("mtdeblur: ")
+    assert option in line
 
 
 def test_simulated_pairs_can_be_evaluated(mtdeblur, tmp_path):
@@ -196,6 +214,62 @@ def test_curves_of_data_sets(mtdeblur, dataset, tmp_path):
     code, out, err = mtdeblur("curve", "nowhere")
     assert (code, out) == (1, "")
     assert errors(err)
+
+
+def fail_at(monkeypatch, width, error):
+    """Let the network fail at pictures of a width."""
+    whole = Deblurrer.progress
+
+    def progress(self, image, report=None):
+        if image.shape[1] == width:
+            raise error
+        return whole(self, image, report)
+
+    monkeypatch.setattr(Deblurrer, "progress", progress)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a mistake"), UserError("no numbers")])
+def test_what_was_measured_is_kept_when_a_picture_fails(mtdeblur, dataset, tmp_path, monkeypatch, error):
+    for side in ("blur", "sharp"):
+        write(dataset / side / "c.png", width=33)
+    fail_at(monkeypatch, 33, error)
+    code, out, err = mtdeblur("evaluate", dataset, "--iterations", 1, "-o", "figures")
+    assert code == 1
+    assert "Mean over 2 pictures" in out
+    (line,) = errors(err)
+    assert "c.png" in line
+    content = json.loads((tmp_path / "figures/evaluation.json").read_text())
+    assert [image["image"] for image in content["images"]] == ["a", "b"]
+    write(tmp_path / "more" / "blur" / "d.png", width=33)
+    write(tmp_path / "more" / "sharp" / "d.png", width=33)
+    code, out, err = mtdeblur("curve", dataset, "more", "--iterations", 1, "-o", "curve.csv")
+    assert code == 1
+    assert "2 pictures" in out
+    assert len(errors(err)) == 2
+    rows = list(csv.DictReader((tmp_path / "curve.csv").read_text().splitlines()))
+    assert {row["dataset"] for row in rows} == {str(dataset)}
+
+
+def test_curves_of_a_data_set_in_a_named_layout(mtdeblur, tmp_path):
+    for number, (blurred, sharp) in enumerate((("test/test-long-shot", "GT"), ("train", "GT"))):
+        write(tmp_path / "HIDE" / blurred / f"{number}.png", seed=number)
+        write(tmp_path / "HIDE" / sharp / f"{number}.png", seed=number + 10)
+    code, out, _ = mtdeblur("curve", "HIDE", "--dataset", "hide", "--iterations", 1)
+    assert code == 0
+    assert "1 pictures" in out
+    code, _, err = mtdeblur("curve", "HIDE", "--dataset", "reds", "--iterations", 1)
+    assert code == 1
+    assert "layout of REDS" in err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "curve"])
+def test_pictures_without_a_partner_are_told_and_the_rest_is_measured(mtdeblur, dataset, command):
+    write(dataset / "sharp" / "x.png")
+    write(dataset / "blur" / "y.png")
+    code, out, err = mtdeblur(command, dataset, "--iterations", 1)
+    assert code == 1
+    assert "2 pictures" in out
+    assert ["y.png" in line or "x.png" in line for line in errors(err)] == [True, True]
 
 
 DATA = os.environ.get("MTDEBLUR_DATA")

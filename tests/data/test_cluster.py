@@ -191,5 +191,5 @@ def test_a_node_that_does_not_see_the_data_set_writes_nothing(tmp_path):
 
 def test_without_ray_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"^--distributed needs Ray: pip install 'mtdeblur\[ray\]'$"):
+    with pytest.raises(UserError, match=r"^--distributed needs ray: pip install 'mtdeblur\[ray\]'$"):
         run_there([1.0])

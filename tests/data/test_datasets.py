@@ -183,11 +183,16 @@ def test_an_unknown_layout_is_answered_with_the_known_ones(tmp_path):
 
 
 def test_a_missing_ground_truth_is_named(tmp_path):
-    root = make(tmp_path, "HIDE")
+    root, faults = make(tmp_path, "HIDE"), []
     (root / "GT/2fromGOPR0855.png").unlink()
-    with pytest.raises(
-        UserError, match=r"2fromGOPR0855\.png has no partner: expected .*GT/2fromGOPR0855 with"
-    ):
+    assert [pair.name for pair in find_pairs(root, report=faults.extend)] == [
+        "test-close-ups/107fromGOPR1089"
+    ]
+    (fault,) = faults
+    assert "2fromGOPR0855.png has no partner: expected" in fault
+    assert "GT/2fromGOPR0855 with" in fault
+    (root / "GT/107fromGOPR1089.png").unlink()
+    with pytest.raises(UserError, match=r"has no partner: .* \(and 1 more\)"):
         find_pairs(root)
 
 

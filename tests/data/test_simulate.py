@@ -317,3 +317,16 @@ def test_ten_times_the_photographs_take_no_more_memory(tmp_path):
     few, many = (int(line) / 1024 for line in said.split())
     frames = 13 * 3 * 304**2 * 4 / 2**20  # MiB, of one exposure
     assert many - few < 2 * frames
+
+
+@pytest.mark.parametrize("inputs", [(), (7,)])
+def test_integers_of_numpy_make_the_same_data_set_and_go_on_with_it(photographs, tmp_path, inputs):
+    plain = Simulation(7, 3, 64, motion=Motion(length=8.0))
+    numpy = Simulation(np.int64(7), np.int64(3), np.int32(64), motion=Motion(length=np.float64(8)))
+    assert simulate(photographs[:2], tmp_path / "a", 1, plain, inputs, workers=1) == {}
+    levels = tuple(np.int64(level) for level in inputs)
+    for _ in range(2):
+        assert simulate(photographs[:2], tmp_path / "b", np.int64(1), numpy, levels, workers=1) == {}
+    for file in (tmp_path / "a").rglob("*.png"):
+        assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
+    assert simulate(photographs[:2], tmp_path / "a", np.int64(1), numpy, levels, workers=1) == {}

@@ -84,8 +84,21 @@ def test_photographs_are_found_in_files_and_folders(tmp_path):
     assert [photograph.name for photograph in found] == ["c", "a", "b"]
     for photograph in found:
         assert np.array_equal(photograph.read(), picture())
-    with pytest.raises(UserError, match="share a stem"):
-        find_photographs([tmp_path, tmp_path / "c.png"])
+    twice = find_photographs([tmp_path, tmp_path / "c.png"])
+    assert [photograph.name for photograph in twice] == ["c", "a", "b"]
+
+
+def test_photographs_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for name in ("100/1.png", "101/1.png", "101/1.jpg", "101/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        imsave(tmp_path / name, picture(), check_contrast=False)
+    found = find_photographs([tmp_path])
+    assert {photograph.name: photograph.source for photograph in found} == {
+        "100-1": str(tmp_path / "100/1.png"),
+        "101-1-jpg": str(tmp_path / "101/1.jpg"),
+        "101-1-png": str(tmp_path / "101/1.png"),
+        "2": str(tmp_path / "101/2.png"),
+    }
 
 
 def test_public_domain_photographs_need_no_network(monkeypatch):

@@ -41,18 +41,27 @@ def test_what_cannot_be_a_source_is_refused_by_name(tmp_path, save):
     (tmp_path / "empty").mkdir()
     save(tmp_path / "pairs/blur/1.png")
     save(tmp_path / "pairs/sharp/1.png")
-    save(tmp_path / "a/clip/1.png")
-    save(tmp_path / "b/clip/1.png")
     cases = {
         "empty": "holds neither frames",
         "missing": "there is no file or folder",
         "pairs": "GOPRO_Large_all",
-        ".": "share a name",
     }
     for name, message in cases.items():
         with pytest.raises(UserError, match=message) as caught:
-            find_clips([tmp_path / "a", tmp_path / "b"] if name == "." else [tmp_path / name])
+            find_clips([tmp_path / name])
         assert "\n" not in str(caught.value)
+
+
+def test_clips_of_one_name_are_told_apart_by_their_folders(tmp_path, save):
+    for name in ("a/clip", "b/clip", "b/other", "c/clip.mp4"):
+        if name.endswith("mp4"):
+            (tmp_path / "c").mkdir()
+            (tmp_path / name).touch()
+        else:
+            save(tmp_path / name / "1.png")
+    clips = find_clips([tmp_path / "a", tmp_path / "b", tmp_path / "c", tmp_path / "a/../a/clip"])
+    assert [clip.name for clip in clips] == ["a-clip", "b-clip", "other", "c-clip"]
+    assert clips[0].parent == "a"
 
 
 # -- frames
@@ -133,7 +142,7 @@ def test_remote_videos_are_read(tmp_path):
 
 def test_without_fsspec_an_address_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "upath", None)
-    with pytest.raises(UserError, match="pip install universal-pathlib"):
+    with pytest.raises(UserError, match=r"opening s3://.* needs upath: pip install 'mtdeblur\[data\]'"):
         find_clips(["s3://bucket/frames"])
 
 

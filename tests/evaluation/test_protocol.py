@@ -10,7 +10,7 @@ from rich.console import Console
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import SSIM_CONVENTIONS, psnr, ssim
 from mtdeblur.evaluation.pairs import Pair
-from mtdeblur.evaluation.protocol import PairFigures, averages, measure
+from mtdeblur.evaluation.protocol import PairFigures, averages, measure, measure_all
 from mtdeblur.evaluation.provenance import Subject
 from mtdeblur.evaluation.tables import Report, as_csv, as_json, as_tables
 
@@ -128,3 +128,38 @@ def test_the_terminal_shows_averages_pictures_conventions_and_subject():
     assert f"{report().pairs[1].iterations[1].psnr:.2f}" in text
     for said in (*SSIM_CONVENTIONS.values(), "12ab", "c0ffee", "float32", "9.9"):
         assert said in text
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("two-blur is broken"), "two-blur is broken"),
+        (UserError("the network gives NaN"), "cannot measure two-blur: the network gives NaN"),
+        (MemoryError(), "cannot measure two-blur: not enough memory; a smaller --tile needs less"),
+        (RuntimeError("CUDA out of memory. Tried"), "cannot measure two-blur: not enough memory"),
+        (RuntimeError("an illegal\nmemory access"), "two-blur: RuntimeError: an illegal memory access"),
+        (ZeroDivisionError(), "cannot measure two-blur: ZeroDivisionError"),
+    ],
+)
+def test_a_pair_that_fails_in_any_way_is_told_and_the_others_are_measured(error, said):
+    def read(path):
+        if path.name == "two-blur":
+            raise error
+        return picture(path)
+
+    pairs, told = [*PAIRS, Pair("three", Path("six-blur"), Path("six-sharp"))], []
+    measured = measure_all(pairs, halves_of_the_way, read, failed=told.append)
+    assert [figures.name for figures in measured] == ["one", "three"]
+    (line,) = told
+    assert said in line
+    assert "\n" not in line
+    with pytest.raises(type(error)):
+        measure_all(pairs, halves_of_the_way, read)
+
+
+def test_an_interruption_is_no_failure_of_a_pair():
+    def read(path):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_all(PAIRS, halves_of_the_way, read, failed=pytest.fail)

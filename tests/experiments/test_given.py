@@ -16,6 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from mtdeblur.cli.app import main
 from mtdeblur.errors import UserError
+from mtdeblur.evaluation import protocol
 from mtdeblur.experiments import measuring, reproducing
 from mtdeblur.experiments.catalogue import experiment, only
 from mtdeblur.experiments.given import take_weights
@@ -63,7 +64,7 @@ def counted(monkeypatch):
 
         monkeypatch.setattr(module, name, watched)
 
-    watch(measuring, "measure", "pairs")
+    watch(protocol, "measure", "pairs")
     watch(measuring, "measure_run_time", "run times")
     watch(reproducing, "carry_out_all", "runs", len)
     return count

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mtdeblur.errors import UserError
@@ -183,7 +184,8 @@ def test_no_output_is_another_input(tmp_path: Path) -> None:
 
 
 def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
-    first, second = photo(tmp_path / "x/a.png"), photo(tmp_path / "y/a.png")
+    first, second = photo(tmp_path / "x/a.png"), tmp_path / "x/a"
+    second.write_bytes(first.read_bytes())  # whose result gets the suffix that it lacks
     with pytest.raises(UserError, match="would become") as caught:
         plan([first, second], tmp_path / "out")
     assert str(first) in str(caught.value)
@@ -192,6 +194,22 @@ def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"would become .*a-compare\.png"):
         plan([first, other], tmp_path / "out", compare=True)
     assert len(plan([first, first], tmp_path / "out")) == 1
+
+
+def test_photographs_of_one_name_in_different_folders_are_told_apart(tmp_path: Path) -> None:
+    for name in ("100/1.png", "101/1.png", "101/2.png"):
+        photo(tmp_path / name)
+    jobs = plan([tmp_path / "100", tmp_path / "101"], tmp_path / "out")
+    assert {str(job.source.relative_to(tmp_path)): job.target.name for job in jobs} == {
+        "100/1.png": "100-1.png",
+        "101/1.png": "101-1.png",
+        "101/2.png": "2.png",
+    }
+    assert deblur_files(Darken(), jobs, Observer()) == 0
+    assert files(tmp_path / "out") == {"100-1.png", "101-1.png", "2.png"}
+    photo(tmp_path / "b/100-1.png")
+    with pytest.raises(UserError, match="would become"):
+        plan([tmp_path / "100", tmp_path / "101", tmp_path / "b"], tmp_path / "elsewhere")
 
 
 def test_existing_files_are_replaced_only_on_demand(tmp_path: Path) -> None:
@@ -261,3 +279,35 @@ def test_sizes_are_read_from_the_files_that_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_text("hello")
     jobs = plan([tmp_path / name for name in ("a.png", "b.jpg", "missing.png")], tmp_path / "out")
     assert sizes(jobs) == [(8, 12)]
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("more than one element refers to a single memory location"), False),
+        (RuntimeError("unsupported memory format option ChannelsLast"), False),
+        (ValueError("DefaultCPUAllocator: can't allocate memory"), False),
+    ],
+)
+def test_only_what_allocators_say_is_a_lack_of_memory(tmp_path: Path, error: Exception, memory: bool) -> None:
+    class Failing(Darken):
+        def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
+            raise error
+            yield
+
+    jobs = plan([photo(tmp_path / "a.png")], tmp_path / "out")
+    if memory:
+        log = Log()
+        assert deblur_files(Failing(), jobs, log) == 1
+        assert "not enough memory; a smaller --tile needs less" in log.events[-1]
+    else:
+        with pytest.raises(type(error), match=str(error)[:20]):
+            deblur_files(Failing(), jobs, Observer())

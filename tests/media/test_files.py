@@ -2,12 +2,20 @@
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from mtdeblur.errors import UserError
-from mtdeblur.media.files import atomic_path, check_writable, write_atomically
+from mtdeblur.media.files import (
+    atomic_path,
+    check_writable,
+    distinct_names,
+    read_whole,
+    write_atomically,
+    write_text,
+)
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
@@ -88,3 +96,42 @@ def test_a_read_only_folder(tmp_path: Path) -> None:
 def test_checking_makes_nothing(tmp_path: Path) -> None:
     check_writable(tmp_path / "new/a.png")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/1.png", "a/2.png"], ["1", "2"]),
+        (["a/1.png", "b/1.png", "b/2.png"], ["a-1", "b-1", "2"]),
+        (["a/x/1.png", "b/x/1.png"], ["a-x-1", "b-x-1"]),
+        (["a/1.png", "a/1.jpg"], ["1-png", "1-jpg"]),
+        (["a/1.png", "a/1.jpg", "b/1.png"], ["a-1-png", "a-1-jpg", "b-1"]),
+        (["a/IMG.png", "b/img.png"], ["a-IMG", "b-img"]),
+        (["a/1.png", "b/1.png", "c/a-1.png"], ["a-a-1", "b-1", "c-a-1"]),
+        ([b"a/caf\xe9.png"], ["caf%E9"]),
+        (["1.png", "1.png"], ["1-png", "1-png-2"]),
+    ],
+)
+def test_no_two_files_get_one_name(tmp_path: Path, paths: list, names: list[str]) -> None:
+    places = [tmp_path / os.fsdecode(path) for path in paths]
+    found = distinct_names(places, [place.stem for place in places])
+    assert len(set(map(str.casefold, found))) == len(found)
+    if names[0] != "a-a-1":  # there any names will do that differ
+        assert found == names
+
+
+def test_a_text_with_a_name_that_is_not_utf_8_is_valid_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.csv", f"caf\u00e9,{os.fsdecode(b'caf')}\udce9\n")
+    assert (tmp_path / "a.csv").read_text("utf-8") == "caf\u00e9,caf\\udce9\n"
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        for path in (tmp_path / "pipe", tmp_path / "link", tmp_path / "socket", Path("/dev/zero")):
+            with pytest.raises(OSError, match="not a regular file"):
+                read_whole(path)
+    (tmp_path / "file").write_bytes(b"x")
+    assert read_whole(tmp_path / "file") == b"x"

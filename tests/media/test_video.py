@@ -157,6 +157,58 @@ def test_behind_the_last_frame_there_is_nothing(tmp_path):
     assert [len(all_of(path, start)) for start in (0, 2, 3, 9)] == [3, 1, 0, 0]
 
 
+def write_damaged(path, codec, options, damaged, frames=40):
+    """A video some of whose packets, counted from 0, hold garbage."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=60, options=options)
+        stream.height, stream.width = 48, 64
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        packets = []
+        for index in range(frames):
+            packets += stream.encode(av.VideoFrame.from_ndarray(scene(index), format="rgb24"))
+        for number, packet in enumerate([*packets, *stream.encode()]):
+            if number in damaged:
+                whole, packet = packet, av.Packet(bytes(packet)[:4] + b"\x01\xff\x7e" * 20)
+                packet.pts, packet.dts, packet.time_base = whole.pts, whole.dts, whole.time_base
+                packet.stream, packet.is_keyframe = stream, whole.is_keyframe
+            container.mux(packet)
+    return path
+
+
+DAMAGED = {
+    "mjpeg in avi": ("mjpeg", "avi", {}, {18}, range(18, 19)),
+    "mjpeg in mkv": ("mjpeg", "mkv", {}, {18, 30}, (18, 30)),
+    "the first one": ("mjpeg", "avi", {}, {0}, (0,)),
+    "the last one": ("mjpeg", "mkv", {}, {39}, (39,)),
+    "h264": ("libx264", "mp4", {"g": "10", "bf": "0", "crf": "12", "sc_threshold": "0"}, {14}, range(14, 20)),
+    "h264 with B-frames": ("libx264", "mkv", {"x264-params": "keyint=10:bframes=2:b-adapt=0"}, {14}, None),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_frame_keeps_its_number_and_the_others_are_read(tmp_path, name):
+    codec, suffix, options, packets, lost = DAMAGED[name]
+    path = write_damaged(tmp_path / f"a.{suffix}", codec, options, packets)
+    found = list(video_frames(path))
+    assert [frame.index for frame in found] == list(range(40))
+    damaged = [frame.index for frame in found if frame.damaged]
+    if lost is None:
+        assert set(damaged) <= set(range(10, 20))
+        assert damaged
+    else:
+        assert damaged == list(lost)
+    for frame in found:
+        if frame.damaged:
+            with pytest.raises(UserError, match=rf"frame {frame.index} of the video .* is damaged"):
+                frame.read()
+        else:
+            np.testing.assert_allclose(frame.read().mean(), scene(frame.index).mean(), atol=1.7)
+    for start in (1, 14, 18, 19, 25, 39):
+        part = list(video_frames(path, start))
+        assert [frame.index for frame in part] == list(range(start, 40))
+        assert [frame.index for frame in part if frame.damaged] == [n for n in damaged if n >= start]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="MTDEBLUR_DATA names no folder with a real video")
 def test_a_real_video_is_entered_anywhere():

@@ -57,6 +57,7 @@ def test_a_file_says_how_many_iterations_serve_it_best(network, tmp_path):
     coarse_to_fine = (Step(4), Step(2), Step(1))
     save_network(path, network, iterations=coarse_to_fine)
     assert advised_steps(path) == coarse_to_fine
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "theirs.pt")
     assert advised_steps(tmp_path / "theirs.pt") is None  # the authors' checkpoints do not say
 
 

@@ -1,7 +1,10 @@
 """Entry point of the command line: registers the commands and prints errors as one line."""
 
+import logging
 import os
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -36,6 +39,7 @@ def main() -> None:
     Exit codes: 0; 1 after a UserError; 2 for a command line that cannot be understood; 130 after Ctrl-C. Each
     of the last three comes with one line on standard error.
     """
+    _prepare_streams()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -45,7 +49,8 @@ def main() -> None:
         code = INTERRUPTED
     except OSError as error:
         # Standard output may be what failed: redirect it, or the interpreter fails to flush it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader of the output has closed it
             sys.exit(1)
         _stop(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
@@ -61,8 +66,26 @@ def main() -> None:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    typer.echo(f"mtdeblur: {' '.join(message.splitlines())}", err=True)
+    with suppress(OSError):  # the code tells as well
+        typer.echo(f"mtdeblur: {' '.join(message.splitlines())}", err=True)
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Let the program speak wherever it runs: without standard streams, and of any file name.
+
+    A stream that is closed, as under a service or pythonw, leads nowhere; its number is taken, so that no
+    file gets it. What a stream cannot encode, such as a file name of another encoding, is written escaped.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open to the end
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("mtdeblur: %(message)s"))
+    logging.getLogger("mtdeblur").handlers = [handler]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,6 +15,12 @@ def curve(
             metavar="DATASET", help="Folders of pairs, as for mtdeblur evaluate.", show_default=False
         ),
     ],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", help="Which layout all of them have, see evaluate.", show_default="recognised"
+        ),
+    ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,23 +45,28 @@ def curve(
     """Measure PSNR and SSIM against the number of iterations, and where they peak.
 
     A table for each of the weights, with a column for each data set; each
-    picture counts alike within a data set, and each data set in the mean.
+    picture counts alike within a data set, and each data set in the mean. A
+    pair that cannot be measured is reported, the rest goes on, and the exit
+    code is 1.
     """
     from rich.console import Console
     from rich.progress import track
 
+    from mtdeblur.cli.progress import Complaints
     from mtdeblur.evaluation.curve import as_csv, as_table
     from mtdeblur.evaluation.pairs import find_pairs
-    from mtdeblur.evaluation.protocol import measure
+    from mtdeblur.evaluation.protocol import measure_all
     from mtdeblur.evaluation.provenance import describe
     from mtdeblur.evaluation.tables import Report
     from mtdeblur.inference.deblurrer import load
-    from mtdeblur.media.files import check_writable, write_atomically
-    from mtdeblur.media.pictures import read_pixels
+    from mtdeblur.media.files import check_writable, write_text
 
     if output is not None:
         check_writable(output)
-    sets = {str(dataset): find_pairs(dataset, max_images) for dataset in datasets}
+    complaints = Complaints()
+    sets = {
+        str(dataset): find_pairs(dataset, max_images, layout, complaints.left_out) for dataset in datasets
+    }
     methods = [
         (
             source,
@@ -77,12 +88,13 @@ def curve(
         curves: list[Report] = []
         for dataset, pairs in sets.items():
             subject = describe(dataset, source, deblurrer)
-            measured = [
-                measure(pair, deblurrer.progress, read_pixels)
-                for pair in track(pairs, f"{subject.weights} on {dataset}", console=Console(stderr=True))
-            ]
-            curves.append(Report(subject, tuple(measured)))
-        terminal.print(as_table(curves))
+            shown = track(pairs, f"{subject.weights} on {dataset}", console=complaints.console)
+            if measured := measure_all(shown, deblurrer.progress, failed=complaints.say):
+                curves.append(Report(subject, tuple(measured)))
+        if curves:
+            terminal.print(as_table(curves))
         reports += curves
-    if output is not None:
-        write_atomically(output, as_csv(reports).encode())
+        if output is not None and reports:  # what is measured is kept whatever comes next
+            write_text(output, as_csv(reports))
+    if complaints.number:
+        raise typer.Exit(1)

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.options import DeviceOption, IterationsOption, Precision, PrecisionOption, WeightsOption
+from mtdeblur.cli.options import (
+    DeviceOption,
+    IterationsOption,
+    Precision,
+    PrecisionOption,
+    TileOption,
+    WeightsOption,
+)
 
 
 class Quality(StrEnum):
@@ -15,17 +22,6 @@ class Quality(StrEnum):
     fast = "fast"
     good = "good"
     best = "best"
-
-
-def _tile(value: str) -> str:
-    """Check a tile size: a number of pixels, "auto" or "off".
-
-    Raises:
-        typer.BadParameter: for anything else that is not a positive whole number.
-    """
-    if value in ("auto", "off") or (value.isascii() and value.isdigit() and int(value) > 0):
-        return value
-    raise typer.BadParameter(f"{value!r} is not a size in pixels, 'off' or 'auto'")
 
 
 def deblur(
@@ -60,15 +56,7 @@ def deblur(
         bool, typer.Option("--compare", help="Also write a before/after picture for each result.")
     ] = False,
     device: DeviceOption = "auto",
-    tile: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE|off|auto",
-            callback=_tile,
-            help="Process the photograph in tiles of this many pixels: smaller tiles need less memory. The "
-            "result is the same with --quality fast and slightly different with good and best.",
-        ),
-    ] = "auto",
+    tile: TileOption = "auto",
     precision: PrecisionOption = Precision.auto,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing files, but never a PHOTO itself.")
@@ -91,7 +79,7 @@ def deblur(
         iterations=iterations,
         device=device,
         precision=precision.value,
-        tile=int(tile) if tile.isdigit() else tile,
+        tile=tile,
     )
     saved = deblurrer.iterations if save_iterations else 0
     jobs = plan(photos, output, iterations=saved, compare=compare, overwrite=overwrite)

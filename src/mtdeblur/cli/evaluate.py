@@ -52,43 +52,41 @@ def evaluate(
     """Measure PSNR and SSIM over a folder of blurred and sharp pairs.
 
     Every iteration is measured, the blurred pictures themselves too, each
-    figure by its named convention. A pair that cannot be measured is
-    reported, the rest goes on, and the exit code is 1.
+    figure by its named convention. A pair that cannot be measured, or a
+    picture without a partner, is reported, the rest goes on, and the exit
+    code is 1.
     """
     from rich.console import Console
     from rich.progress import track
 
-    from mtdeblur.errors import UserError
+    from mtdeblur.cli.progress import Complaints
     from mtdeblur.evaluation import tables
     from mtdeblur.evaluation.pairs import find_pairs
-    from mtdeblur.evaluation.protocol import PairFigures, measure
+    from mtdeblur.evaluation.protocol import measure_all
     from mtdeblur.evaluation.provenance import describe
     from mtdeblur.inference.deblurrer import load
-    from mtdeblur.media.files import check_writable, write_atomically
-    from mtdeblur.media.pictures import read_pixels
+    from mtdeblur.media.files import check_writable, write_text
 
     files = {kind: output / f"evaluation.{kind}" for kind in ("csv", "json")} if output else {}
     for path in files.values():
         check_writable(path)
-    pairs = find_pairs(folder, max_images, dataset)
+    complaints = Complaints()
+    pairs = find_pairs(folder, max_images, dataset, complaints.left_out)
     deblurrer = load(weights, iterations=iterations, device=device, precision=precision.value, tile=tile)
     subject = describe(str(folder), weights, deblurrer)
 
-    measured: list[PairFigures] = []
-    console = Console(stderr=True)
-    for pair in track(pairs, "Measuring", console=console):
-        try:
-            measured.append(measure(pair, deblurrer.progress, read_pixels))
-        except UserError as error:
-            console.print(f"mtdeblur: {error}", markup=False, highlight=False, soft_wrap=True)
+    shown = track(pairs, "Measuring", console=complaints.console)
+    measured = measure_all(shown, deblurrer.progress, failed=complaints.say)
     if not measured:
         raise typer.Exit(1)
 
     report = tables.Report(subject, tuple(measured))
-    terminal = Console()
-    (terminal if terminal.is_terminal else Console(width=160)).print(tables.as_tables(report))
-    if files:
-        write_atomically(files["csv"], tables.as_csv(report).encode())
-        write_atomically(files["json"], tables.as_json(report).encode())
-    if len(measured) < len(pairs):
+    try:
+        if files:
+            write_text(files["csv"], tables.as_csv(report))
+            write_text(files["json"], tables.as_json(report))
+    finally:
+        terminal = Console()
+        (terminal if terminal.is_terminal else Console(width=160)).print(tables.as_tables(report))
+    if complaints.number:
         raise typer.Exit(1)

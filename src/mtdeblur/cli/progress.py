@@ -1,7 +1,7 @@
 """Progress of long work on standard error: bars on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -19,10 +19,34 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mtdeblur.data.leftovers import tell
 from mtdeblur.data.runner import Stages
 from mtdeblur.inference.batch import Job, Observer
 
 _SECONDS_BETWEEN_LINES = 10
+
+
+class Complaints:
+    """Says on standard error what could not be done, and counts it.
+
+    Attributes:
+        console: standard error, for bars that its lines stand above.
+        number: of what could not be done.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.number = 0
+
+    def say(self, line: str) -> None:
+        """One more thing that could not be done, and why."""
+        self.number += 1
+        self.console.print(f"mtdeblur: {' '.join(line.splitlines())}", markup=False, emoji=False)
+
+    def left_out(self, faults: Sequence[str]) -> None:
+        """As `mtdeblur.data.leftovers.Tell`: the first few are said, all are counted."""
+        self.number += len(faults)
+        tell(faults)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mtdeblur.cli.options import TrainingDeviceOption
+
 
 class Parallel(StrEnum):
     """One run at a time, or many on a Ray cluster."""
@@ -54,7 +56,7 @@ def reproduce(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row; cells show mean ± deviation.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
+    device: TrainingDeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each run.")] = 1,
     parallel: Annotated[
         Parallel, typer.Option(help="local: one run at a time. ray: many at once on a Ray cluster.")
@@ -66,17 +68,13 @@ def reproduce(
     interrupted run. --weights measures a row with existing weights instead of
     training it.
     """
-    from mtdeblur.errors import UserError
+    from mtdeblur.errors import require
 
-    try:
-        from mtdeblur.experiments.catalogue import experiment, names
-        from mtdeblur.experiments.reproducing import Request
-        from mtdeblur.experiments.reproducing import reproduce as start
-        from mtdeblur.experiments.runs import InterruptionError
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mtdeblur"):
-            raise
-        raise UserError(f"this needs {error.name}: pip install 'mtdeblur[reproduce]'") from error
+    require("mtdeblur.experiments.reproducing", "reproduce")
+    from mtdeblur.experiments.catalogue import experiment, names
+    from mtdeblur.experiments.reproducing import Request
+    from mtdeblur.experiments.reproducing import reproduce as start
+    from mtdeblur.experiments.runs import InterruptionError
 
     if target is None:
         width = max(map(len, names()))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from mtdeblur.cli.options import TrainingDeviceOption
+
 
 class Resume(StrEnum):
     """What a run is resumed from."""
@@ -77,27 +79,23 @@ def train(
             min=0.0001, help="Train for this many minutes; the learning rate schedule is fitted to them."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu, cuda or mps.")] = "auto",
+    device: TrainingDeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network with torch.compile.")
     ] = False,
 ) -> None:
     """Train a network by incremental temporal training, from photographs, a training pack or a data set."""
-    from mtdeblur.errors import UserError
+    from mtdeblur.errors import UserError, require
 
     sources: dict[str, object] = {"data.pack": pack, "data.photos": photos or (), "data.dataset": dataset}
     given = sum(map(bool, sources.values()))
     if given > 1:
         raise UserError("give only one of --pack, --photos and --dataset")
-    try:
-        from mtdeblur.training.progress import say
-        from mtdeblur.training.reading import find_config, parse_settings, read_config
-        from mtdeblur.training.run import train as start
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("mtdeblur"):
-            raise
-        raise UserError(f"training needs {error.name}: pip install 'mtdeblur[train]'") from error
+    require("mtdeblur.training.run", "train", "training")
+    from mtdeblur.training.progress import say
+    from mtdeblur.training.reading import find_config, parse_settings, read_config
+    from mtdeblur.training.run import train as start
 
     file = find_config(config)
     overrides = parse_settings(settings or ())

@@ -1,6 +1,5 @@
 """From high-speed footage to a temporal data set on disk: scan the clips, plan the exposures, make them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -16,6 +15,7 @@ from mtdeblur.data.scenes import Fault, Scan, scan_clip
 from mtdeblur.data.sources import Clip, find_clips
 from mtdeblur.data.splits import split_clips
 from mtdeblur.exposure.crf import CRF, IDENTITY
+from mtdeblur.media.journal import plain
 
 _FORMAT = 1  # another number when the same settings give other files
 _BLOCK = 64  # exposures of a clip that one process makes in a row
@@ -84,14 +84,15 @@ def _describe(
     interpolate: Interpolate | None,
 ) -> dict[str, Any]:
     """All that decides what a build gives, of JSON's types."""
-    return {
+    job = {
         "format": _FORMAT,
         "clips": {name: [[clip.name, clip.source] for clip in clips] for name, clips in split.items()},
-        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "recipe": asdict(recipe),
         **describe_crf(crf),
         "limit": limit,
         "interpolate": interpolate and getattr(interpolate, "__qualname__", type(interpolate).__qualname__),
     }
+    return plain(job)
 
 
 def _scan(clips: Sequence[Clip], faults: bool, build: Build, progress: Stages) -> dict[str, Scan]:

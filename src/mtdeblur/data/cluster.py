@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, ParamSpec, TypeVar
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, require
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,11 +58,7 @@ def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
         UserError: if Ray is not installed, there is no cluster, or a worker is lost; whatever
             a submitted function raised, if its future is asked for the result within the block.
     """
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UserError("--distributed needs Ray: pip install 'mtdeblur[ray]'") from None
-    api: Any = ray
+    api = require("ray", "ray", "--distributed")
     joined = not api.is_initialized()
     try:
         if joined:

@@ -1,5 +1,6 @@
 """Pairs and ladders of data sets on disk, found by the layouts of `LAYOUTS`. Nothing is decoded here."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtdeblur.data.layouts import LAYOUTS, Layout, Sides
+from mtdeblur.data.leftovers import Tell, in_short, tell
 from mtdeblur.data.manifest import stored_levels
 from mtdeblur.data.splits import HOLD_OUT
 from mtdeblur.errors import UserError
+from mtdeblur.media.files import read_whole
 from mtdeblur.media.pictures import SUFFIXES
 
 
@@ -22,30 +25,43 @@ class Pair(NamedTuple):
 
 
 def find_pairs(
-    folder: Path, layout: str | None = None, split: str = "test", *, optional: bool = False
+    folder: Path,
+    layout: str | None = None,
+    split: str = "test",
+    *,
+    optional: bool = False,
+    report: Tell = tell,
 ) -> list[Pair]:
     """The pairs of a data set, sorted by name.
 
     Pictures of a pair have the same stem; suffixes may differ. Hidden files, and those without a picture's
     suffix, are passed over. What a data set has for testing is never in its training split. A plain folder of
     pairs has no splits: all its pairs serve for testing, every tenth by name for validation, and the others
-    for training.
+    for training. A picture without a partner, or with several, is reported and left out.
 
     Args:
         folder: the data set.
         layout: a name of `LAYOUTS`, in any case; None recognises it.
         split: `train`, `valid` or `test`.
         optional: give an empty list where there are no such pairs.
+        report: is told of what is left out.
 
     Raises:
-        UserError: if the folder does not fit the layout, a picture has no partner, or two share a stem.
+        UserError: if the folder does not fit the layout, or no picture in it has a partner.
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}")
     names = list(LAYOUTS) if layout is None else [_layout_name(layout)]
+    faults: list[str] = []
     for name in names:
-        if pairs := _pairs_of(folder, LAYOUTS[name], split):
-            return pairs
+        found = _pairs_of(folder, LAYOUTS[name], split)
+        if found.pairs:
+            if found.faults:
+                report(found.faults)
+            return found.pairs
+        faults = faults or found.faults
+    if faults:
+        raise UserError(in_short(faults))
     if optional:
         return []
     if layout is not None:
@@ -177,57 +193,111 @@ def _layout_name(name: str) -> str:
     return aliases[name.lower()]
 
 
-def _pairs_of(folder: Path, layout: Layout, split: str) -> list[Pair]:
+class _Found(NamedTuple):
+    """Pairs, and what is left out: one line each."""
+
+    pairs: list[Pair]
+    faults: list[str]
+
+
+class _Lone(NamedTuple):
+    """A picture without a partner; the name is that of the pair that it would be in."""
+
+    name: str
+    file: Path
+    why: str
+
+
+def _pairs_of(folder: Path, layout: Layout, split: str) -> _Found:
     """The pairs that lie where the layout says, sorted; none if it does not fit."""
-    pairs = [pair for sides in layout.sides.get(split, ()) for pair in _match(folder, sides)]
-    undivided = sorted(pair for sides in layout.undivided for pair in _match(folder, sides))
-    if split == "test":
-        pairs += undivided
-    elif split == "train":
-        own = any(True for sides in layout.sides.get("valid", ()) for _ in _match(folder, sides))
-        pairs += undivided if own else [pair for n, pair in enumerate(undivided, 1) if n % HOLD_OUT]
-    elif not pairs:
-        pairs = undivided[HOLD_OUT - 1 :: HOLD_OUT]
-    if split in layout.lists:
-        pairs += _listed(folder, layout.lists[split])
+    pairs: list[Pair] = []
+    lone: list[_Lone] = []
+    for sides in layout.sides.get(split, ()):
+        found, alone = _match(folder, sides)
+        pairs += found
+        lone += alone
+    undivided: list[Pair] = []
+    for sides in layout.undivided:
+        found, alone = _match(folder, sides)
+        undivided += found
+        lone += alone
+    pairs += _share_of(sorted(undivided), folder, layout, split, bool(pairs))
     if split in layout.sequences:
-        pairs = [pair for pair in pairs if pair.name.split("/")[0] in layout.sequences[split]]
+        wanted = layout.sequences[split]
+        pairs = [pair for pair in pairs if pair.name.split("/")[0] in wanted]
+        lone = [one for one in lone if one.name.split("/")[0] in wanted]
+    paired = {file for pair in pairs for file in (pair.blur, pair.sharp)}
+    faults = {one.file: f"{one.file} {one.why}; it is left out" for one in lone if one.file not in paired}
+    missing: list[str] = []
+    if split in layout.lists:
+        listed, missing = _listed(folder, layout.lists[split])
+        pairs += listed
     if split == "train" and pairs:
-        held_out = {pair.blur for pair in _pairs_of(folder, layout, "test")} - {p.blur for p in undivided}
+        held_out = {pair.blur for pair in _pairs_of(folder, layout, "test").pairs}
+        held_out -= {pair.blur for pair in undivided}
         pairs = [pair for pair in pairs if pair.blur not in held_out]
-    return sorted(pairs)
+    return _Found(sorted(pairs), [*faults.values(), *missing])
 
 
-def _match(folder: Path, sides: Sides) -> Iterator[Pair]:
+def _share_of(undivided: list[Pair], folder: Path, layout: Layout, split: str, others: bool) -> list[Pair]:
+    """What of a plain folder's pairs serves for a split, which may have others of its own."""
+    if split == "test":
+        return undivided
+    if split == "valid":
+        return [] if others else undivided[HOLD_OUT - 1 :: HOLD_OUT]
+    if any(_match(folder, sides)[0] for sides in layout.sides.get("valid", ())):
+        return undivided
+    return [pair for number, pair in enumerate(undivided, 1) if number % HOLD_OUT]
+
+
+def _match(folder: Path, sides: Sides) -> tuple[list[Pair], list[_Lone]]:
+    """The pairs of one place, and the pictures there that are in none; nothing if it does not fit."""
     blurred = _by_stem(folder, sides.blur)
     sharp = _by_stem(folder, sides.sharp) if blurred else {}
+    pairs: list[Pair] = []
+    lone: list[_Lone] = []
     if not sharp:
-        return
+        return pairs, lone
+
+    def leave_out(named: _Named, why: str) -> None:
+        lone.extend(_Lone("/".join(named.words.values()), file, why) for file in named.files)
+
     partners: set[str] = set()
-    for file, words in blurred.values():
-        partner = sides.sharp.format(**words)
-        if partner not in sharp:
-            raise UserError(f"{file} has no partner: expected {folder / partner} with any picture suffix")
+    for named in blurred.values():
+        partner = sides.sharp.format(**named.words)
         partners.add(partner)
-        yield Pair("/".join(words.values()), file, sharp[partner][0])
-    if alone := sorted(() if sides.shared else sharp.keys() - partners):
-        file, words = sharp[alone[0]]
-        partner = folder / sides.blur.format(**words)
-        raise UserError(f"{file} has no partner: expected {partner} with any picture suffix")
+        if partner not in sharp:
+            leave_out(named, f"has no partner: expected {folder / partner} with any picture suffix")
+        elif len(named.files) == 1 and len(sharp[partner].files) == 1:
+            pairs.append(Pair("/".join(named.words.values()), named.files[0], sharp[partner].files[0]))
+        else:
+            for side, other in ((named, sharp[partner]), (sharp[partner], named)):
+                if len(side.files) > 1:
+                    leave_out(side, "shares its stem with another picture, so its partner is not clear")
+                else:
+                    leave_out(side, f"has several partners ({', '.join(file.name for file in other.files)})")
+    for stem in sorted(() if sides.shared else sharp.keys() - partners):
+        partner = folder / sides.blur.format(**sharp[stem].words)
+        leave_out(sharp[stem], f"has no partner: expected {partner} with any picture suffix")
+    return pairs, lone
 
 
-def _by_stem(folder: Path, side: str) -> dict[str, tuple[Path, dict[str, str]]]:
-    """Path below the folder without suffix, to the file and what stands for each of the side's words."""
+class _Named(NamedTuple):
+    """The pictures of one stem, mostly one, and what stands for each of the side's words."""
+
+    files: list[Path]
+    words: dict[str, str]
+
+
+def _by_stem(folder: Path, side: str) -> dict[str, _Named]:
+    """Path below the folder without suffix, to the pictures there."""
     pattern = re.compile("".join(_as_pattern(part) for part in re.split(r"({\w+})", side)))
-    found: dict[str, tuple[Path, dict[str, str]]] = {}
+    found: dict[str, _Named] = {}
     for file in sorted(folder.glob(re.sub(r"{\w+}", "*", side) + ".*")):
         stem = file.relative_to(folder).with_suffix("").as_posix()
         match = pattern.fullmatch(stem)
-        if match is None or file.suffix.lower() not in SUFFIXES:
-            continue
-        if stem in found:
-            raise UserError(f"{found[stem][0]} and {file} share a stem, so their partner is not clear")
-        found[stem] = file, match.groupdict()
+        if match is not None and file.suffix.lower() in SUFFIXES:
+            found.setdefault(stem, _Named([], match.groupdict())).files.append(file)
     return found
 
 
@@ -239,17 +309,23 @@ def _as_pattern(part: str) -> str:
     return rf"{no_split}(?P<{part[1:-1]}>[^/.][^/]*)"
 
 
-def _listed(folder: Path, name: str) -> Iterator[Pair]:
-    """The pairs of a list that comes with a data set, with paths relative to it."""
+def _listed(folder: Path, name: str) -> tuple[list[Pair], list[str]]:
+    """The pairs of a list that comes with a data set, with paths relative to it; and lines that are none."""
     try:
-        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        lines = os.fsdecode(read_whole(folder / name)).removeprefix("\ufeff").splitlines()
     except FileNotFoundError:
-        return
+        return [], []
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list of pairs {folder / name}: {error}") from error
+    pairs: list[Pair] = []
+    missing: list[str] = []
     for line in filter(str.strip, lines):
         sharp, blurred, *_ = [*line.split(), ""]
-        for path in (sharp, blurred):
-            if not (folder / path).is_file():
-                raise UserError(f"{folder / name} lists {path!r}, but there is no such picture in {folder}")
-        yield Pair(Path(blurred).with_suffix("").as_posix(), folder / blurred, folder / sharp)
+        lost = [path for path in (sharp, blurred) if not (folder / path).is_file()]
+        if not blurred:
+            missing.append(f"{folder / name} names one picture, not two, in the line {line.strip()!r}")
+        elif lost:
+            missing.append(f"{folder / name} lists {lost[0]!r}, but there is no such picture in {folder}")
+        else:
+            pairs.append(Pair(Path(blurred).with_suffix("").as_posix(), folder / blurred, folder / sharp))
+    return pairs, missing

@@ -95,7 +95,8 @@ class Decoded:
 
     @staticmethod
     def _file(folder: Path, entry: Entry) -> Path:
-        return folder / f"{hashlib.sha256(_identity(entry).encode()).hexdigest()[:32]}.npy"
+        identity = _identity(entry).encode("utf-8", "surrogateescape")
+        return folder / f"{hashlib.sha256(identity).hexdigest()[:32]}.npy"
 
     def _from_memory(self, entry: Entry) -> Pixels:
         key = str(entry)

@@ -24,8 +24,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mtdeblur.errors import UserError
-from mtdeblur.media.files import atomic_path, reason, write_atomically
+from mtdeblur.errors import UserError, require
+from mtdeblur.media.files import atomic_path, plain_name, reason, write_atomically
 from mtdeblur.media.pictures import Picture, encode_picture
 
 MANIFEST = "manifest.parquet"
@@ -97,6 +97,7 @@ def write_level(dataset: Path, pixels: NDArray[Any], path: str | None = None, **
     encoded = encode_picture(Picture(pixels), "png")
     write_atomically(dataset / path, encoded)
     height, width = pixels.shape[:2]
+    facts["source"] = plain_name(facts["source"])
     return Row(
         **facts,
         path=path,
@@ -210,9 +211,5 @@ def require_pyarrow() -> None:
 
 
 def _import_pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow  # large, and needed for manifests alone
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError("a data set's manifest needs pyarrow: pip install 'mtdeblur[data]'") from None
-    return pyarrow, parquet
+    what = "a data set's manifest"
+    return require("pyarrow", "data", what), require("pyarrow.parquet", "data", what)

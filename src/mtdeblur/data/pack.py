@@ -14,14 +14,18 @@ A folder of the same layout serves as well as the archive, with pictures of any 
 import io
 import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mtdeblur.data.contents import TrainingData
+from mtdeblur.data.leftovers import in_short, tell
 from mtdeblur.data.sources import Entry, clip_at, clip_frames, decode, natural_order
 from mtdeblur.data.splits import HOLD_OUT
 from mtdeblur.errors import UserError
@@ -30,6 +34,7 @@ from mtdeblur.media.files import atomic_path, reason
 from mtdeblur.media.pictures import SUFFIXES, list_pictures, to_8_bits
 
 Pixels = NDArray[np.uint8]
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
 _LOWEST_QUALITY = 60
 _PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
 
@@ -41,8 +46,8 @@ class Pack(TrainingData):
         path: the archive, or a folder of the same layout.
 
     Raises:
-        UserError: if it is neither, holds nothing to train on, or is not whole: a clip is too short, or a
-            picture of a pair has no partner.
+        UserError: if it is neither, holds nothing to train on, or is not whole: a clip is too short, or no
+            picture of its pairs has a partner.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,9 +142,33 @@ def _find_pairs(folder: Path | None) -> list[tuple[Path, Path]]:
     if folder is None:
         return []
     blurred, sharp = (list_pictures(folder / side, recursive=False) for side in ("blur", "sharp"))
-    if [file.stem for file in blurred] != [file.stem for file in sharp]:
-        raise UserError(f"{folder}: the names in blur/ and sharp/ differ")
-    return list(zip(blurred, sharp, strict=True))
+    return _matched(blurred, sharp)
+
+
+def _matched(blurred: Sequence[AnyEntry], sharp: Sequence[AnyEntry]) -> list[tuple[AnyEntry, AnyEntry]]:
+    """(blurred, sharp) by their stems; a picture without a partner, or with several, is told and left out.
+
+    Raises:
+        UserError: if there are pictures, and none has a partner.
+    """
+    stems = [Counter(_stem(entry) for entry in side) for side in (blurred, sharp)]
+    partners = {_stem(entry): entry for entry in sharp}
+    pairs = [
+        (entry, partners[stem])
+        for entry in blurred
+        if stems[0][stem := _stem(entry)] == 1 and stems[1][stem] == 1
+    ]
+    paired = {_stem(entry) for entry, _ in pairs}
+    faults = [
+        f"{entry} has no partner of its name, or several; it is left out"
+        for entry in (*blurred, *sharp)
+        if _stem(entry) not in paired
+    ]
+    if faults and not pairs:
+        raise UserError(in_short(faults))
+    if faults:
+        tell(faults)
+    return pairs
 
 
 def _same(pair: tuple[Path, Path], others: Iterable[tuple[Path, Path]]) -> bool:
@@ -157,18 +186,30 @@ def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple
 def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
     """The frames of a clip that are kept, with their names: each run is a clip of its own in the pack."""
     source = clip_at(clip)
-    total = sum(1 for _ in clip_frames(source))
-    if total < FRAMES:
-        raise UserError(f"the clip {clip} has {total} frames; an exposure needs {FRAMES}")
-    if total <= runs * FRAMES:
-        starts, length = [0], total
-    else:
-        starts, length = np.linspace(0, total - FRAMES, runs).astype(int).tolist(), FRAMES
-    run_of = {index: start for start in starts for index in range(start, start + length)}
+    damaged = [frame.damaged for frame in clip_frames(source)]
+    whole = _whole_runs(damaged)
+    if not whole:
+        raise UserError(
+            f"the clip {clip} has {len(damaged)} frames, and no {FRAMES} whole ones in a row; an exposure "
+            f"needs {FRAMES}"
+        )
+    if sum(map(len, whole)) > runs * FRAMES:
+        starts = [start for run in whole for start in range(run.start, run.stop - FRAMES + 1)]
+        number_of = min(runs, 1 + (len(starts) - 1) // FRAMES)
+        picked: list[int] = np.linspace(0, len(starts) - 1, number_of).astype(int).tolist()
+        whole = [range(starts[index], starts[index] + FRAMES) for index in picked]
+    run_of = {index: run.start for run in whole for index in run}
     for frame in clip_frames(source):
         if frame.index in run_of:
             folder = f"{number:03d}-{_plain(clip.stem)}-{run_of[frame.index]:06d}"
             yield f"train/clips/{folder}/{frame.index:06d}.jpg", to_8_bits(frame.read())
+
+
+def _whole_runs(damaged: Sequence[bool]) -> list[range]:
+    """The runs of frames without a damaged one that are long enough for an exposure."""
+    edges = [-1, *(index for index, bad in enumerate(damaged) if bad), len(damaged)]
+    runs = [range(before + 1, after) for before, after in pairwise(edges)]
+    return [run for run in runs if len(run) >= FRAMES]
 
 
 def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
@@ -201,12 +242,10 @@ def _pairs(root: Path | zipfile.Path, part: str) -> list[tuple[Path | zipfile.Pa
     """(blurred, sharp) of a part of the pack.
 
     Raises:
-        UserError: if a picture has no partner.
+        UserError: as `_matched` does.
     """
     blurred, sharp = (_pictures(root / part / "pairs" / side) for side in ("blur", "sharp"))
-    if [_stem(entry) for entry in blurred] != [_stem(entry) for entry in sharp]:
-        raise UserError(f"{root}: the names in {part}/pairs/blur and {part}/pairs/sharp differ")
-    return list(zip(blurred, sharp, strict=True))
+    return _matched(blurred, sharp)
 
 
 def _stem(entry: Entry) -> str:

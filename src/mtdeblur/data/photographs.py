@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mtdeblur.errors import UserError
+from mtdeblur.media.files import distinct_names
 from mtdeblur.media.pictures import list_pictures, read_pixels
 
 PUBLIC_DOMAIN: Mapping[str, str] = {
@@ -48,13 +48,20 @@ def public_domain_photographs() -> list[Photograph]:
 def find_photographs(paths: Sequence[Path]) -> list[Photograph]:
     """Photographs from files, and from folders and what lies in them.
 
+    A photograph is called by its file's stem; photographs that share one, as in the folders of a camera, are
+    told apart by their folders, see `mtdeblur.media.files.distinct_names`. One that is given twice counts
+    once.
+
     Raises:
-        UserError: if a folder holds no pictures, or two photographs share a stem, which names their pairs.
+        UserError: if a folder holds no pictures.
     """
-    files = [file for path in paths for file in (list_pictures(path) if path.is_dir() else [path])]
-    found: dict[str, Path] = {}
-    for file in files:
-        if file.stem in found:
-            raise UserError(f"{found[file.stem]} and {file} share a stem, so their pairs would share a name")
-        found[file.stem] = file
-    return [Photograph(stem, str(file), partial(read_pixels, file)) for stem, file in found.items()]
+    listed = [file for path in paths for file in (list_pictures(path) if path.is_dir() else [path])]
+    places: dict[Path, Path] = {}
+    for file in listed:
+        places.setdefault(file.resolve(), file)
+    files = list(places.values())
+    names = distinct_names(files, [file.stem for file in files])
+    return [
+        Photograph(name, str(file), partial(read_pixels, file))
+        for name, file in zip(names, files, strict=True)
+    ]

@@ -80,14 +80,23 @@ def scan_clip(clip: Clip, faults: bool = True) -> Scan:
 
     Args:
         clip: the clip.
-        faults: look for faults, which decodes every frame of a folder; without, frames are only counted.
+        faults: look for faults, which decodes every frame of a folder; without, frames are only counted, and
+            those of a video that are damaged are found.
 
     Raises:
         UserError: if the clip, or every frame of it, cannot be read.
     """
     size = _measure(clip)
     if not faults:
-        return Scan(clip, sum(1 for _ in clip_frames(clip)), (), size)
+        damaged: list[Fault] = []
+        frames, before = 0, False
+        for frame in clip_frames(clip):
+            frames += 1
+            if frame.damaged or before:
+                why = "the frame is damaged" if frame.damaged else "the frame before is damaged"
+                damaged.append(Fault(frame.index, frame.number, why))
+            before = frame.damaged
+        return Scan(clip, frames, tuple(damaged), size)
     frames, found = find_faults(clip_frames(clip))
     return Scan(clip, frames, tuple(found), size)
 

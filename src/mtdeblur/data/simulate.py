@@ -24,6 +24,7 @@ from mtdeblur.data.splits import HOLD_OUT
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import margin
 from mtdeblur.media.files import write_atomically
+from mtdeblur.media.journal import plain
 from mtdeblur.media.pictures import Picture, encode_picture
 
 ACCOUNT = "simulation.json"
@@ -125,7 +126,7 @@ def _describe(
         job |= {"level": list(inputs)}
     else:
         job |= {"level": how.level, "goal": how.goal, "sensor": asdict(how.sensor)}
-    return json.loads(json.dumps(job))
+    return plain(job)
 
 
 def _finished(folder: Path, job: dict[str, Any]) -> dict[str, str] | None:

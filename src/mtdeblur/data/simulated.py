@@ -195,7 +195,8 @@ def forget_photographs() -> None:
 
 
 def _seed(name: str, how: Simulation) -> int:
-    return int(np.random.SeedSequence((how.seed, zlib.crc32(name.encode()))).generate_state(1)[0])
+    own = zlib.crc32(name.encode("utf-8", "surrogateescape"))
+    return int(np.random.SeedSequence((how.seed, own)).generate_state(1)[0])
 
 
 def _simulate(image: Tensor, name: str, levels: Sequence[int], how: Simulation) -> dict[int, Tensor]:

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import IO, Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line, require
 from mtdeblur.media import pictures, video
-from mtdeblur.media.files import reason
+from mtdeblur.media.files import distinct_names, read_whole, reason
 
 Pixels = NDArray[Any]
 _MORE_SUFFIXES = (".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".tga")  # which Pillow reads
@@ -102,12 +102,14 @@ class Frame:
             numbers, otherwise its index.
         time: in seconds, of a video's frame whose file says so.
         read: gives its pixels, (H, W, 3) RGB, uint8 or uint16, upright; raises UserError if it cannot.
+        damaged: it is known, before it is read, that it cannot be.
     """
 
     index: int
     number: int
     time: float | None
     read: Callable[[], Pixels]
+    damaged: bool = False
 
 
 def place_of(source: str | Path) -> Place:
@@ -119,22 +121,21 @@ def place_of(source: str | Path) -> Place:
     text = str(source)
     if "://" not in text and "::" not in text:
         return Path(text)
+    upath = require("upath", "data", f"opening {text}")  # for addresses alone
     try:
-        from upath import UPath  # for addresses alone, and optional
-
-        return UPath(text)
+        return upath.UPath(text)
     except (ImportError, ValueError) as error:
-        raise UserError(
-            f"cannot open {text}: {one_line(error)} (pip install universal-pathlib and fsspec's driver)"
-        ) from error
+        raise UserError(f"cannot open {text}: {one_line(error)} (fsspec's driver may be missing)") from error
 
 
 def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
     """The clips in files and folders, in order: each video, and each folder that holds frames.
 
+    Clips that share a name are told apart by their folders, see `mtdeblur.media.files.distinct_names`.
+
     Raises:
-        UserError: if a source is not there or holds no frames, two clips share a name, or a folder holds
-            blurred and sharp pairs rather than a camera's frames.
+        UserError: if a source is not there or holds no frames, or a folder holds blurred and sharp pairs
+            rather than a camera's frames.
     """
     found: dict[str, Clip] = {}
     for source in sources:
@@ -151,10 +152,11 @@ def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
                     f"{clip.source} holds blurred pictures already; name the frames of the high-speed camera "
                     "(of GoPro: GOPRO_Large_all)"
                 )
-            other = found.setdefault(clip.name, clip)
-            if other.source != clip.source:
-                raise UserError(f"{other.source} and {clip.source} share a name; rename one of them")
-    return list(found.values())
+            local = place_of(clip.source)
+            found.setdefault(str(local.resolve()) if isinstance(local, Path) else clip.source, clip)
+    clips = list(found.values())
+    names = distinct_names([place_of(clip.source) for clip in clips], [clip.name for clip in clips])
+    return [replace(clip, name=name) for clip, name in zip(clips, names, strict=True)]
 
 
 def clip_at(place: Place) -> Clip:
@@ -182,7 +184,7 @@ def clip_frames(clip: Clip, start: int = 0) -> Iterator[Frame]:
     place = place_of(clip.source)
     if clip.video:
         for frame in video.video_frames(place, start):
-            yield Frame(frame.index, frame.index, frame.time, frame.read)
+            yield Frame(frame.index, frame.index, frame.time, frame.read, frame.damaged)
         return
     files = _frame_files(place)
     for index, number in list(enumerate(_numbers(files)))[start:]:
@@ -230,7 +232,7 @@ def read_frame(place: Entry) -> Pixels:
     if Path(place.name).suffix.lower() in _MORE_SUFFIXES:
         return decode(place)
     try:
-        return pictures.decode_picture(place.read_bytes()).upright().pixels
+        return pictures.decode_picture(read_whole(place)).upright().pixels
     except (OSError, UserError) as error:
         why = reason(error) if isinstance(error, OSError) else error
         raise UserError(f"cannot read the picture {place}: {why}") from error
@@ -250,7 +252,7 @@ def decode(entry: Entry) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of, it has read nevertheless
-            with Image.open(io.BytesIO(entry.read_bytes())) as image:
+            with Image.open(io.BytesIO(read_whole(entry))) as image:
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode.startswith("I;16"):
                     upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
@@ -264,11 +266,6 @@ def natural_order(entry: Entry) -> list[tuple[int, str]]:
     """Sorts by name, numbers in it by their value: frame 2 before frame 10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", entry.name)
     return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts]
-
-
-def one_line(error: Exception) -> str:
-    """An error's text in one line, or its kind if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _walk(folder: Place) -> Iterator[Clip]:

@@ -4,20 +4,24 @@ from pathlib import Path
 
 from mtdeblur.data import datasets
 from mtdeblur.data.datasets import Pair
+from mtdeblur.data.leftovers import Tell, tell
 
 __all__ = ["Pair", "find_pairs"]
 
 
-def find_pairs(dataset: Path, maximum: int | None = None, layout: str | None = None) -> list[Pair]:
+def find_pairs(
+    dataset: Path, maximum: int | None = None, layout: str | None = None, report: Tell = tell
+) -> list[Pair]:
     """List the test pairs of a data set, sorted by name.
 
     Args:
         dataset: the folder, in one of the layouts of `mtdeblur.data.datasets`.
         maximum: take no more than this many, spread evenly over the data set.
         layout: name of the layout; recognised where it is not given.
+        report: is told of the pictures that are left out, because they have no partner.
 
     Raises:
-        UserError: if the folder does not fit the layout, a picture has no partner, or two share a stem.
+        UserError: if the folder does not fit the layout, or no picture in it has a partner.
     """
-    pairs = datasets.find_pairs(dataset, layout)
+    pairs = datasets.find_pairs(dataset, layout, report=report)
     return pairs if maximum is None else datasets.spread(pairs, maximum)

@@ -9,9 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.evaluation.metrics import SMALLEST_SIDE, SSIM_CONVENTIONS, psnr, ssim
 from mtdeblur.evaluation.pairs import Pair
+from mtdeblur.inference.engines import out_of_memory
+from mtdeblur.media.pictures import read_pixels
 
 Pixels = NDArray[Any]
 """(H, W, 3), uint8 or uint16."""
@@ -60,6 +62,43 @@ def measure(pair: Pair, progress: Progress, read: Reader) -> PairFigures:
     _check_sizes(pair, blurred, sharp)
     estimates = chain([blurred], progress(blurred))
     return PairFigures(pair.name, tuple(_figures(i, estimate, sharp) for i, estimate in enumerate(estimates)))
+
+
+def measure_all(
+    pairs: Iterable[Pair],
+    progress: Progress,
+    read: Reader = read_pixels,
+    *,
+    failed: Callable[[str], None] | None = None,
+) -> list[PairFigures]:
+    """Measure pair by pair, and keep what is measured.
+
+    Args:
+        pairs: what to measure.
+        progress: the method under test.
+        read: reads a picture file.
+        failed: is told, in one line that names the picture, of a pair that cannot be measured for whatever
+            reason; the next one follows. None lets the first such reason end it all.
+    """
+    measured: list[PairFigures] = []
+    for pair in pairs:
+        try:
+            measured.append(measure(pair, progress, read))
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(_why(pair, error))
+    return measured
+
+
+def _why(pair: Pair, error: Exception) -> str:
+    if out_of_memory(error):
+        return f"cannot measure {pair.blur}: not enough memory; a smaller --tile needs less"
+    text = one_line(error)
+    if isinstance(error, UserError):
+        named = str(pair.blur) in str(error) or str(pair.sharp) in str(error)
+        return text if named else f"cannot measure {pair.blur}: {text}"
+    return f"cannot measure {pair.blur}: {type(error).__name__}: {text}"
 
 
 def averages(pairs: Sequence[PairFigures]) -> tuple[Figures, ...]:

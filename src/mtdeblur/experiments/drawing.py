@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdeblur.data.datasets import Pair
-from mtdeblur.errors import UserError
+from mtdeblur.errors import require
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.spectrum import spectral_density
 from mtdeblur.experiments.choosing import Part, furthest_part, most_blurred
@@ -34,11 +34,8 @@ def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, by
     Raises:
         UserError: if matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("figures need matplotlib: pip install 'mtdeblur[reproduce]'") from None
-    figure: Any = Figure(layout="constrained", dpi=150)
+    figures = require("matplotlib.figure", "reproduce", "drawing")
+    figure = figures.Figure(layout="constrained", dpi=150)
     _KINDS[report.experiment.kind](figure, report, subjects, material)
     figure.suptitle(f"{report.experiment.title}\n{report.summary}", fontsize=9)
     files: dict[str, bytes] = {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import mtdeblur
-from mtdeblur.evaluation.protocol import Figures, PairFigures, averages, measure
+from mtdeblur.evaluation.protocol import Figures, PairFigures, averages, measure_all
 from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.evaluation.runtime import RunTime, measure_run_time
 from mtdeblur.experiments.catalogue import Timing
@@ -20,7 +20,6 @@ from mtdeblur.experiments.material import TestSet
 from mtdeblur.inference.deblurrer import Deblurrer
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
-from mtdeblur.media.pictures import read_pixels
 from mtdeblur.networks.survey import costs_of_steps, parameters
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.config import TrainingConfig
@@ -65,8 +64,7 @@ class Subject:
         """The figures of each of the pairs."""
 
         def measured() -> list[Any]:
-            pairs = (measure(pair, self.deblurrer.progress, read_pixels) for pair in part.pairs)
-            return [asdict(figures) for figures in pairs]
+            return [asdict(figures) for figures in measure_all(part.pairs, self.deblurrer.progress)]
 
         return [_pair_figures(values) for values in self._kept(part.key, measured)]
 

@@ -88,7 +88,8 @@ def reproduce(request: Request) -> list[Path]:
         provenance=provenance(whole, entries, request.budget, spent, material),
         picture="" if asked.kind == "table" else f"{request.target}.png",
     )
-    files = {".md": as_markdown(report).encode(), ".csv": as_csv(report).encode()}
+    texts = {".md": as_markdown(report), ".csv": as_csv(report)}
+    files = {suffix: text.encode("utf-8", "backslashreplace") for suffix, text in texts.items()}
     if asked.kind != "table":
         subjects = {entry.row.name: entry.subjects for entry in entries if entry.subjects}
         files |= draw(report, subjects, material)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 import mtdeblur
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, require
 from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.inference.engines import choose_device
 from mtdeblur.media.files import write_atomically
@@ -160,11 +160,7 @@ def _in_a_process(run: Run, device: str, devices: int) -> None:
 
 def _through_ray(runs: Sequence[Run], device: str, devices: int) -> None:
     """Each run a task, with a GPU for each of its devices where the cluster has any, else a processor."""
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UserError("--parallel ray needs Ray: pip install 'mtdeblur[ray]'") from None
-    api: Any = ray
+    api = require("ray", "ray", "--parallel ray")
     api.init(ignore_reinit_error=True, include_dashboard=False)
     try:
         gpus = device != "cpu" and api.cluster_resources().get("GPU", 0) > 0

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
 from mtdeblur.inference.comparison import side_by_side
+from mtdeblur.inference.engines import out_of_memory
 from mtdeblur.inference.windows import Report
-from mtdeblur.media.files import check_writable
+from mtdeblur.media.files import check_writable, distinct_names
 from mtdeblur.media.pictures import SUFFIXES, Picture, list_pictures, read_picture, read_size, write_picture
 
 
@@ -89,7 +90,8 @@ def plan(
     A folder among the inputs stands for the pictures in it and its sub-folders, whose structure is kept below
     the output. The output is a file if its name ends in a picture's suffix (and it is no folder that exists),
     and needs a single photograph; otherwise it is a folder, in which each file keeps its name. A photograph
-    whose name does not say that it is one gets `.png` behind it.
+    whose name does not say that it is one gets `.png` behind it. Photographs of one name in different folders
+    get the folders' names before theirs.
 
     The extra files lie beside the target and have its suffix: `photo-iteration1.jpg`, `photo-compare.jpg`.
 
@@ -141,9 +143,10 @@ def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer
             _deblur(deblurrer, job, observer)
         except UserError as error:
             failures += 1
-            observer.failed(job, str(error))
+            named = str(job.source) in str(error) or str(job.target) in str(error)
+            observer.failed(job, str(error) if named else f"cannot deblur {job.source}: {error}")
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             failures += 1
             observer.failed(
@@ -182,12 +185,27 @@ def _pairs(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
         else:
             pairs[given, output / _target_name(Path(given.name))] = None
     if not single:
-        return list(pairs)
+        return _told_apart(list(pairs))
     if len(pairs) > 1:
         raise UserError(
             f"{output} is one file, but there are {len(pairs)} photographs; name a folder instead"
         )
     return [(source, output) for source, _ in pairs]
+
+
+def _told_apart(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Targets that photographs of different folders share get the names of these, as `100-IMG_0001.jpg`."""
+    sharing: dict[Path, list[int]] = {}
+    for index, (_, target) in enumerate(pairs):
+        sharing.setdefault(target, []).append(index)
+    for target, group in sharing.items():
+        sources = [pairs[index][0] for index in group]
+        folders = {os.path.abspath(source.parent) for source in sources}
+        if len(folders) == len(group) > 1 and target not in sources:
+            names = distinct_names(sources, [target.stem] * len(group))
+            for index, name in zip(group, names, strict=True):
+                pairs[index] = pairs[index][0], target.with_name(name + target.suffix)
+    return pairs
 
 
 def _names_a_file(inputs: Sequence[Path], output: Path) -> bool:
@@ -253,8 +271,3 @@ def _refuse_collisions(jobs: Sequence[Job]) -> None:
             maker = makers.setdefault(place, job.source)
             if maker != job.source:
                 raise UserError(f"both {maker} and {job.source} would become {path}; deblur them separately")
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """PyTorch's allocators raise RuntimeError, told apart by its text alone on the CPU."""
-    return isinstance(error, MemoryError) or "memory" in str(error).lower()

@@ -4,15 +4,16 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, whole_number
 from mtdeblur.inference.engines import choose_device, choose_precision, prepare
+from mtdeblur.inference.inputs import take
 from mtdeblur.inference.tiling import TiledNetwork
 from mtdeblur.inference.windows import Report, spans, unroll_windows
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
@@ -20,7 +21,8 @@ from mtdeblur.networks.unroll import Step, default_steps, resize, unroll
 from mtdeblur.weights.catalogue import DEFAULT, Quality, find_weights, offered
 from mtdeblur.weights.store import load_model
 
-Image = NDArray[Any]
+Image = Any
+"""(H, W, 3) array, or what else `mtdeblur.inference.inputs.take` takes."""
 
 # Untiled, a picture of 4 megapixels takes mtnaf about 1 GiB in bfloat16 and 2 in float32, mtrnn 2.5 and 4.
 AUTO_TILE_ABOVE = 4_000_000  # pixels
@@ -33,11 +35,11 @@ def load(
     weights: str | Path | None = None,
     *,
     quality: Quality | None = None,
-    iterations: int | None = None,
+    iterations: SupportsIndex | None = None,
     or_fewer: bool = False,
-    device: str = "auto",
-    precision: str = "auto",
-    tile: int | str = "auto",
+    device: str | torch.device = "auto",
+    precision: str | torch.dtype = "auto",
+    tile: SupportsIndex | str = "auto",
 ) -> "Deblurrer":
     """Make a deblurrer.
 
@@ -45,10 +47,12 @@ def load(
         weights: a name of the catalogue, or a path as for `load_network`.
         quality: "fast", "good" or "best" in place of weights and iterations; "good" where neither weights nor
             quality is given.
-        iterations: how many to run; None for what the weights advise, or the quality stands for.
+        iterations: how many to run, an integer of any library; None for what the weights advise, or the
+            quality stands for.
         or_fewer: run all steps of a model that has fewer than that, which is an error otherwise.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        precision: "auto", "float32" or "bfloat16"; auto takes bfloat16 where the processor is good at it.
+        device: "auto", "cpu", "gpu", "cuda", "cuda:1", "mps", or a device of PyTorch.
+        precision: "auto", "float32" or "bfloat16", or a dtype of PyTorch; auto takes bfloat16
+            where the processor is good at it.
         tile: side in pixels of the parts that a picture is run over, "off" for the whole picture, or "auto".
             For most networks these are tiles, which change the memory needed and not the result; auto takes
             them above four megapixels. A network that takes in the whole picture at once runs over windows
@@ -57,6 +61,7 @@ def load(
     Raises:
         UserError: in one line, if any of these cannot be had.
     """
+    iterations = None if iterations is None else whole_number("iterations", iterations)
     if weights is not None and quality is not None:
         raise UserError("weights and quality exclude one another: a quality stands for weights")
     if weights is None:
@@ -92,10 +97,10 @@ class Deblurrer:
         self,
         network: nn.Module,
         *,
-        iterations: int | Sequence[Step] | None = None,
-        device: str = "auto",
-        precision: str = "auto",
-        tile: int | str = "auto",
+        iterations: SupportsIndex | Sequence[Step] | None = None,
+        device: str | torch.device = "auto",
+        precision: str | torch.dtype = "auto",
+        tile: SupportsIndex | str = "auto",
         name: str = "network",
     ) -> None:
         """Take over a model of the registry, which moves to the device.
@@ -114,9 +119,10 @@ class Deblurrer:
         self.name = name
         self.contract = cast(Contract, network.contract)
         wanted = default_steps(network) if iterations is None else iterations
-        self.steps = (Step(),) * wanted if isinstance(wanted, int) else wanted
-        if not self.steps:
-            raise UserError(f"the number of iterations must be at least 1, not {wanted}")
+        if isinstance(wanted, Sequence) and not isinstance(wanted, str) and wanted:
+            self.steps = wanted
+        else:
+            self.steps = (Step(),) * whole_number("iterations", wanted)
         self.tile = _check_tile(tile)
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.contract, self.device)
@@ -132,16 +138,20 @@ class Deblurrer:
         """Deblur one picture.
 
         Args:
-            image: (H, W, 3) RGB, uint8, uint16, or float32 in [0, 1]; H and W from 1 pixel up.
+            image: (H, W, 3) RGB, uint8, uint16, or float32 in [0, 1]; H and W from 1 pixel up. Or a picture
+                of Pillow, or a tensor (3, H, W) or (1, 3, H, W), see `mtdeblur.inference.inputs.take`.
 
         Returns:
-            The last iteration's estimate in the same shape and dtype, clamped and, for integers, rounded.
+            The last iteration's estimate, of the same kind, shape and dtype, clamped and, for integers,
+            rounded.
 
         Raises:
-            ValueError: if the array is none of these.
+            ValueError: if the picture is none of these.
+            UserError: if the network gives numbers that are not finite.
         """
-        last = deque(self._run(_to_tensor(image)), maxlen=1).pop()
-        return _to_array(last, image.dtype)
+        pixels, back = take(image)
+        last = deque(self._run(_to_tensor(pixels)), maxlen=1).pop()
+        return back(_to_array(last, pixels.dtype))
 
     def progress(self, image: Image, report: Report | None = None) -> Iterator[Image]:
         """Deblur one picture and give the estimate of every iteration; as `__call__` otherwise.
@@ -153,7 +163,9 @@ class Deblurrer:
             image: as for `__call__`.
             report: told the share of the work that is done, from 0 to 1.
         """
-        return (_to_array(estimate, image.dtype) for estimate in self._run(_to_tensor(image), report))
+        pixels, back = take(image)
+        estimates = self._run(_to_tensor(pixels), report)
+        return (back(_to_array(estimate, pixels.dtype)) for estimate in estimates)
 
     def estimates(self, blurred: Tensor) -> Iterator[Tensor]:
         """The clamped estimate of every iteration.
@@ -162,11 +174,15 @@ class Deblurrer:
             blurred: (B, 3, H, W) in [0, 1], float, on any device.
 
         Returns:
-            An iterator over (B, 3, H, W) in [0, 1], float32, on the deblurrer's device.
+            An iterator over (B, 3, H, W) in [0, 1], float32, on the deblurrer's device. Whether the numbers
+            are finite is not checked, for a device would have to be waited for.
 
         Raises:
-            ValueError: if the shape or the dtype does not fit.
+            ValueError: if it is no tensor, or the shape or the dtype does not fit.
         """
+        if not isinstance(blurred, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            kind = type(blurred).__name__
+            raise ValueError(f"blurred must be a tensor (B, 3, H, W), not {kind}; others: call the deblurrer")
         return (estimate.clamp(0, 1) for estimate in self._run(blurred))
 
     def window(self, height: int, width: int) -> int | None:
@@ -254,17 +270,16 @@ def _reported(estimates: Iterable[Tensor], number: int, report: Report) -> Itera
         yield estimate
 
 
-def _check_tile(tile: int | str) -> int | str:
-    if tile in ("auto", "off"):
+def _check_tile(tile: object) -> int | str:
+    if isinstance(tile, str) and tile in ("auto", "off"):
         return tile
-    if isinstance(tile, str) and tile.isdecimal():
-        tile = int(tile)
-    if not isinstance(tile, int) or tile < 1:
-        raise UserError(f"tile must be 'auto', 'off' or a number of pixels from 1 up, not {tile!r}")
-    return tile
+    try:
+        return whole_number("pixels", int(tile) if isinstance(tile, str) else tile)
+    except (UserError, ValueError):
+        raise UserError(f"tile must be 'auto', 'off' or a number of pixels from 1 up, not {tile!r}") from None
 
 
-def _to_tensor(image: Image) -> Tensor:
+def _to_tensor(image: NDArray[Any]) -> Tensor:
     """(H, W, 3) of a known dtype to (1, 3, H, W) float32 in [0, 1], channels-last."""
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image must be (H, W, 3) and not empty, not {image.shape}")
@@ -277,9 +292,18 @@ def _to_tensor(image: Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None]  # pyright: ignore[reportUnknownMemberType]
 
 
-def _to_array(estimate: Tensor, dtype: np.dtype[Any]) -> Image:
-    """(1, 3, H, W) to (H, W, 3), clamped and, for integers, rounded."""
-    values: Image = estimate[0].clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
+def _to_array(estimate: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """(1, 3, H, W) to (H, W, 3), clamped and, for integers, rounded.
+
+    Raises:
+        UserError: if a number is not finite: of a diverged network no picture can be made.
+    """
+    if not bool(torch.isfinite(estimate).all()):
+        raise UserError(
+            "the network gives numbers that are not finite (NaN or infinity): its weights have diverged, or "
+            "overflow in this precision; try --precision float32, or other weights"
+        )
+    values: NDArray[Any] = estimate[0].clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
     if dtype.name == "float32":
         return values
     values *= _WHITE[dtype.name]

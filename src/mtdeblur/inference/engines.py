@@ -1,6 +1,7 @@
 """Where and in which precision a network runs; what it computes stays the network's own affair."""
 
 import platform
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from mtdeblur.errors import UserError
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, inference_form, members
 
+_ALLOCATORS = re.compile(
+    r"DefaultCPUAllocator: |CUDA (error: )?out of memory|MPS backend out of memory|_STATUS_ALLOC_FAILED"
+)
+"""What allocators say that raise a plain RuntimeError."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -59,32 +64,41 @@ def prepare(
     return [TorchEngine(part) for part in parts]
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then Apple's GPU, then the CPU.
+def choose_device(name: str | torch.device) -> torch.device:
+    """The device of that name; "auto" takes CUDA, then Apple's GPU, then the CPU, and "gpu" all but the CPU.
 
     Raises:
         UserError: if there is no such device on this machine.
     """
-    if name == "auto":
+    if name in ("auto", "gpu"):
         if torch.cuda.is_available():
             return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        if name == "auto":
+            return torch.device("cpu")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):  # torch answers in each of these ways
-        raise UserError(f"device {name!r} is not available here; try 'auto' or 'cpu'") from None
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+        TypeError,
+    ):  # all are torch's
+        raise UserError(f"device {str(name)!r} is not available here; try 'auto' or 'cpu'") from None
     if device.type == "meta":
         raise UserError("device 'meta' computes nothing; try 'auto' or 'cpu'")
     return device
 
 
-def choose_precision(name: str, contract: Contract, device: torch.device) -> str:
+def choose_precision(name: str | torch.dtype, contract: Contract, device: torch.device) -> str:
     """The precision of that name; "auto" takes bfloat16 where device and network are good at it.
 
     Raises:
         UserError: if it is not one that the network runs in without visible loss.
     """
+    name = str(name).removeprefix("torch.")
     if name == "auto":
         return "bfloat16" if "bfloat16" in contract.precisions and fast_bfloat16(device) else "float32"
     if name not in contract.precisions:
@@ -100,3 +114,14 @@ def fast_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the machine or its accelerator has too little memory.
+
+    PyTorch's allocator for the CPU raises a RuntimeError that only its text tells from others. An error that
+    merely speaks of memory, such as an illegal access to it, is none of these.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _ALLOCATORS.search(str(error)) is not None

@@ -1,12 +1,16 @@
 """Atomic files: a reader sees the old file or the whole new one, never half of it."""
 
+import errno
 import os
 import re
 import secrets
 import stat
-from collections.abc import Generator
+from collections import Counter
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from mtdeblur.errors import UserError
 
@@ -64,6 +68,88 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole, as UTF-8; bytes of a file name that are not UTF-8 are escaped as JSON does it.
+
+    Raises:
+        UserError: as `atomic_path` does.
+    """
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def plain_name(name: str) -> str:
+    """A file's name, or a part of it, as text that can be stored anywhere: bytes that are no text become %E9.
+
+    On most systems a file's name is any bytes. Python keeps those that are not UTF-8 in a form that neither
+    Parquet nor most other programs take.
+    """
+    return re.sub("[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+
+
+def distinct_names(places: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """Names by which no two files are called alike, upper and lower case alike, and which can be stored.
+
+    A name that is the only one of its kind stays. Others get the names of so many folders before them as
+    tell them apart: `100-IMG_0001`; then what their suffix is; then a number.
+
+    Args:
+        places: the files or folders: paths, or what has a name, a suffix and parents as these.
+        names: of each, such as its name without suffix.
+
+    Returns:
+        The new name of each; see also `plain_name`.
+    """
+    found = [plain_name(name) for name in names]
+    paths = [Path(os.path.abspath(place)) if isinstance(place, Path) else place for place in places]
+    folders = [[plain_name(folder.name) for folder in path.parents if folder.name] for path in paths]
+    for depth in range(max(map(len, folders), default=0)):
+        homes: dict[str, set[Path]] = {}
+        crowded = _crowded(found)
+        for index in crowded:
+            homes.setdefault(found[index].casefold(), set()).add(paths[index].parent)
+        for index in crowded:
+            apart = len(homes[found[index].casefold()]) > 1
+            if apart and depth < len(folders[index]):
+                found[index] = f"{folders[index][depth]}-{found[index]}"
+    for index in _crowded(found):
+        found[index] += plain_name(paths[index].suffix).replace(".", "-")
+    numbers = count(2)
+    while crowded := _crowded(found):
+        found[crowded[-1]] += f"-{next(numbers)}"
+    return found
+
+
+def _crowded(names: Sequence[str]) -> list[int]:
+    """Places of names that are not the only ones of their kind."""
+    times = Counter(name.casefold() for name in names)
+    return [index for index, name in enumerate(names) if times[name.casefold()] > 1]
+
+
+def read_whole(place: Any) -> bytes:
+    """What a file holds, on disk or wherever it is.
+
+    Raises:
+        OSError: if it cannot be read, or is no regular file: a pipe or device might never end.
+    """
+    check_regular(place)
+    return place.read_bytes()
+
+
+def check_regular(place: object) -> None:
+    """Refuse to open what a program might wait for without end.
+
+    Args:
+        place: a path; what is no path of this machine's is not looked at.
+
+    Raises:
+        OSError: if it cannot be looked at, or is a named pipe, a socket or a device.
+    """
+    if isinstance(place, Path):
+        mode = place.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a regular file", str(place))
 
 
 def remove_parts(folder: Path) -> None:

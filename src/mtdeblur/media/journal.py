@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from operator import index
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,18 @@ except ImportError:  # Windows: two jobs at once are not noticed there
     fcntl = None
 
 Record = dict[str, Any]
+
+
+def plain(content: Any) -> Any:
+    """Content of JSON's types as JSON gives it back; numbers of NumPy and other libraries become Python's."""
+    return json.loads(json.dumps(content, default=_number))
+
+
+def _number(value: Any) -> int | float:
+    try:
+        return index(value)
+    except TypeError:
+        return float(value)
 
 
 class Journal:
@@ -39,7 +52,7 @@ class Journal:
         Raises:
             OSError: if it cannot be written, such as on a full disk.
         """
-        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.write(json.dumps(record, default=_number).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -63,7 +76,7 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Generator[Journal]:
             journal = Journal(file, records[1:])
             if not records:
                 journal.append(job)
-            elif records[0] != json.loads(json.dumps(job)):
+            elif records[0] != plain(job):
                 raise UserError(
                     f"{path.parent} holds an unfinished job with other settings; repeat these, or delete it"
                 )

@@ -76,10 +76,12 @@ def size(path: os.PathLike[str]) -> tuple[int, int] | None:
     """Height and width in pixels from a file's header; None if there is no picture that can be read."""
     pyvips = _import_pyvips()
     try:
-        image = pyvips.Image.new_from_file(os.fspath(path), access="sequential")
-    except pyvips.Error:
+        with open(path, "rb") as file:  # pyvips takes no name that is not UTF-8
+            source = pyvips.Source.new_from_descriptor(file.fileno())
+            image = pyvips.Image.new_from_source(source, "", access="sequential")
+            return image.height, image.width
+    except (OSError, pyvips.Error):
         return None
-    return image.height, image.width
 
 
 def encode(
@@ -136,6 +138,7 @@ def text(lines: str, size: int) -> NDArray[np.uint8]:
     if not lines.strip():  # which libvips refuses to draw
         return np.zeros((size, size), np.uint8)
     pyvips = _import_pyvips()
+    lines = lines.encode("utf-8", "replace").decode()
     return pyvips.Image.text(html.escape(lines), font=f"sans {size}", dpi=72).numpy()
 
 

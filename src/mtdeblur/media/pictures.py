@@ -28,7 +28,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.media import exif as exif_blocks
 from mtdeblur.media import libvips
 from mtdeblur.media.containers import embed_exif, jfif
-from mtdeblur.media.files import reason, write_atomically
+from mtdeblur.media.files import check_regular, read_whole, reason, write_atomically
 
 SUFFIXES: Mapping[str, str] = {
     ".jpg": "jpeg",
@@ -124,6 +124,10 @@ class Picture:
 
 def read_size(path: Path) -> tuple[int, int] | None:
     """Height and width of a picture file, from its beginning alone; None if it cannot be read."""
+    try:
+        check_regular(path)
+    except OSError:
+        return None
     return libvips.size(path)
 
 
@@ -138,7 +142,7 @@ def read_picture(path: Path) -> Picture:
             cut short.
     """
     try:
-        encoded = path.read_bytes()
+        encoded = read_whole(path)
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}") from error
     try:

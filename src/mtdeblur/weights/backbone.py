@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.convert import ProgressiveAdapter
 from mtdeblur.networks.deblurgan_v2 import DeblurGANv2
-from mtdeblur.weights.tensors import read_tensors
+from mtdeblur.weights.tensors import check_finite, find_state, read_all
 
 FIRST = "0.0.weight"
 
@@ -36,13 +36,12 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     generator = network.network if isinstance(network, ProgressiveAdapter) else network
     if not isinstance(generator, DeblurGANv2):
         raise ValueError(f"{type(generator).__name__} has no backbone")
-    tensors = read_tensors(path)
+    tensors = find_state(read_all(path), f"features.{FIRST}") or {}
     try:
         backbone = {key: tensors[f"features.{key}"] for key in generator.features.state_dict()}
         if generator.config.converted:
             backbone[FIRST] = torch.cat([backbone[FIRST] / 2] * 2, dim=1)  # (32, 3 -> 6, 3, 3)
         generator.features.load_state_dict(backbone)
-    except (KeyError, RuntimeError) as error:
-        raise UserError(
-            f"{path} holds no MobileNetV2 in torchvision's layout: {' '.join(str(error).split())[:200]}"
-        ) from None
+        check_finite(backbone)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} holds no MobileNetV2 in torchvision's layout: {one_line(error)}") from None

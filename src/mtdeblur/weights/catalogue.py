@@ -6,13 +6,12 @@ Adding weights is a file (or a hub address) and an entry there; nothing in the c
 import hashlib
 import json
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line, require
 from mtdeblur.weights.foreign import checkpoint_files
 
 Quality = Literal["fast", "good", "best"]
@@ -136,12 +135,10 @@ def _fetch(name: str, entry: Weights) -> Path:
 
 
 def _download(name: str, place: HubFile) -> Path:
-    try:
-        hub: Any = import_module("huggingface_hub")  # an optional package, wanted only here
-    except ImportError:
-        raise UserError(f"the weights {name!r} are downloaded with huggingface_hub: pip install it") from None
+    hub = require("huggingface_hub", what=f"downloading the weights {name!r}")
     try:
         return Path(hub.hf_hub_download(place.repo, place.file, revision=place.revision))
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"cannot download the weights {name!r} from {place.repo}: {reason}") from None
+        raise UserError(
+            f"cannot download the weights {name!r} from {place.repo}: {one_line(error)}"
+        ) from None

@@ -4,17 +4,17 @@ Another program's layout is a file in `mtdeblur.weights.layouts` and its line in
 to store tensors is a line in `READERS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.registry import create_network
 from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, maxim, mtrnn, nafnet, scale_recurrent
 from mtdeblur.weights.tensorflow import checkpoint_parts, is_checkpoint, read_checkpoint
-from mtdeblur.weights.tensors import is_pytorch, pytorch_parts, read_pytorch
+from mtdeblur.weights.tensors import check_finite, find_state, is_pytorch, pytorch_parts, read_pytorch
 from mtdeblur.weights.tfjs import is_model, model_parts, read_model
 
 LAYOUTS: tuple[Layout, ...] = (
@@ -42,9 +42,9 @@ class Reader(NamedTuple):
 
 
 READERS: tuple[Reader, ...] = (
-    Reader(is_pytorch, pytorch_parts, read_pytorch),
     Reader(is_checkpoint, checkpoint_parts, read_checkpoint),
     Reader(is_model, model_parts, read_model),
+    Reader(is_pytorch, pytorch_parts, read_pytorch),
 )
 """The first that holds something at a path reads it."""
 
@@ -85,16 +85,33 @@ def load_foreign(path: Path) -> nn.Module:
     try:
         reader = _reader(path)
         state = reader.read(path) if reader else {}
-        layout = next((layout for layout in LAYOUTS if layout.mark in state), None)
-        if layout is None:
-            names = dict.fromkeys(layout.name for layout in LAYOUTS)
-            raise ValueError(f"their layout is none of those known: {'; '.join(names)}")
-        name, options, renamed = layout.translate(state)
+        layout, own = _recognised(state)
+        if path.is_dir():
+            _refuse_several(state, layout.mark)
+        name, options, renamed = layout.translate(own)
         network = create_network(name, **options)
         network.load_state_dict(renamed)
+        check_finite(renamed)
     except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise _unreadable(path, error) from None
     return network.float().eval()
+
+
+def _recognised(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor]]:
+    """The layout of tensors, and those of them that it is about."""
+    for layout in LAYOUTS:
+        own = find_state(state, layout.mark)
+        if own is not None:
+            return layout, own
+    names = dict.fromkeys(layout.name for layout in LAYOUTS)
+    raise ValueError(f"their layout is none of those known: {'; '.join(names)}")
+
+
+def _refuse_several(state: Mapping[str, Tensor], mark: str) -> None:
+    """Raise ValueError if several files of a folder hold the same network."""
+    files = dict.fromkeys(name.split(".")[0] for name in state if name.endswith(f".{mark}"))
+    if len(files) > 1:
+        raise ValueError(f"it holds several networks, in {', '.join(files)}; name one file")
 
 
 def _reader(path: Path) -> Reader | None:
@@ -102,5 +119,4 @@ def _reader(path: Path) -> Reader | None:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:600]
-    return UserError(f"cannot load weights from {path}: {reason}")
+    return UserError(f"cannot load weights from {path}: {one_line(error, 600)}")

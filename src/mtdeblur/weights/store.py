@@ -4,21 +4,23 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from operator import index
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, SupportsIndex, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line, whole_number
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network, network_options
 from mtdeblur.networks.unroll import Step, default_steps
 from mtdeblur.weights.foreign import is_foreign, load_foreign
+from mtdeblur.weights.tensors import OURS, check_finite, is_safetensors
 
-FORMAT = "mtdeblur-1"
+FORMAT = f"{OURS}1"
 
 
 class Header(NamedTuple):
@@ -78,9 +80,9 @@ def save_network(
     header = {
         "format": FORMAT,
         "network": described[0][0],
-        "options": json.dumps(options if len(options) > 1 else options[0], sort_keys=True),
+        "options": json.dumps(options if len(options) > 1 else options[0], sort_keys=True, default=index),
         "notes": json.dumps(dict(notes or {}), sort_keys=True),
-        "iterations": json.dumps(_brief(iterations)),
+        "iterations": json.dumps(_brief(iterations), default=index),
     }
     _write_atomically(path, save(tensors, metadata=header))
 
@@ -124,7 +126,9 @@ def load_network(source: str | Path) -> nn.Module:
     return load_foreign(path) if is_foreign(path) else _load(path, None).network
 
 
-def load_model(source: str | Path, iterations: int | None = None, *, or_fewer: bool = False) -> Loaded:
+def load_model(
+    source: str | Path, iterations: SupportsIndex | None = None, *, or_fewer: bool = False
+) -> Loaded:
     """Build the network that a weights file describes, for some of its steps.
 
     Of a model with several members, the weights of those that no step names are not read: such a member stays
@@ -139,6 +143,7 @@ def load_model(source: str | Path, iterations: int | None = None, *, or_fewer: b
         UserError: as `load_network` does, or if the model has no such number of steps.
     """
     path = Path(source)
+    iterations = None if iterations is None else whole_number("iterations", iterations)
     if is_foreign(path):
         network = load_foreign(path)
         return Loaded(network, choose_steps(default_steps(network), None, iterations, or_fewer))
@@ -187,6 +192,7 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
             tensors = {key: file.get_tensor(key) for key in file.keys() if key not in left}  # noqa: SIM118
             if wrong := set(tensors) ^ (set(network.state_dict()) - left):
                 raise ValueError(f"its tensors are not those of such a network: {', '.join(sorted(wrong))}")
+            check_finite(tensors)
             network.load_state_dict(_in_float32(tensors), strict=False, assign=True)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         raise _unreadable(path, error) from None
@@ -212,6 +218,10 @@ def _in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _open(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
+    if path.exists() and not is_safetensors(path):
+        raise ValueError("it holds no weights: its content is neither that of safetensors nor PyTorch's")
     return safe_open(path, framework="pt")
 
 
@@ -263,8 +273,7 @@ def _steps(found: Any) -> tuple[Step, ...] | None:
 def _unreadable(path: Path, error: Exception) -> UserError:
     if not path.exists():
         return UserError(f"there is no weights file {path}")
-    reason = " ".join(str(error).split())
-    return UserError(f"cannot load weights from {path}: {reason[:300]}")
+    return UserError(f"cannot load weights from {path}: {one_line(error)}")
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -51,9 +51,14 @@ class _Model(BaseModel):
 
 
 def is_model(path: Path) -> bool:
-    """Whether a path is that of a model's JSON file, or of a folder with a `model.json`."""
+    """Whether a path is that of a model's JSON file, under any name, or of a folder with a `model.json`."""
     file = _description(path)
-    return file.suffix == ".json" and file.is_file()
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        head = opened.read(64)
+    text = b"\0" not in head and not head.startswith(b"\x80")  # which a pickle begins with
+    return text and (head.lstrip().startswith(b"{") or file.suffix == ".json")
 
 
 def model_parts(path: Path) -> list[Path]:
