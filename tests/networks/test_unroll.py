@@ -16,18 +16,18 @@ def shrink(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
 @torch.no_grad()
 def test_a_coarser_scale_s_estimate_and_state_are_enlarged_for_the_next() -> None:
     torch.manual_seed(0)
-    network, blurred = create_network("mtrnn", width=4), torch.rand(2, 3, 24, 40)
+    network, blurred = create_network("mtrnn", width=4), torch.rand(2, 3, 32, 48)
     coarse, middle, fine = unroll(members(network), blurred, [Step(4), Step(2), Step(1)])
 
-    small = shrink(blurred, 6, 10)
+    small = shrink(blurred, 8, 12)
     estimate, state = network(small, small, None)
     assert torch.equal(coarse, estimate)
-    assert [tuple(part.shape[-2:]) for part in state] == [(4, 6), (2, 3)]  # of 8 x 12, the next multiple of 4
-    state = type(state)(shrink(state.f1, 6, 10), shrink(state.f2, 3, 5))
-    estimate, state = network(shrink(blurred, 12, 20), shrink(estimate, 12, 20), state)
+    assert [tuple(part.shape[-2:]) for part in state] == [(4, 6), (2, 3)]
+    state = type(state)(shrink(state.f1, 8, 12), shrink(state.f2, 4, 6))
+    estimate, state = network(shrink(blurred, 16, 24), shrink(estimate, 16, 24), state)
     torch.testing.assert_close(middle, estimate)
-    state = type(state)(shrink(state.f1, 12, 20), shrink(state.f2, 6, 10))
-    torch.testing.assert_close(fine, network(blurred, shrink(estimate, 24, 40), state)[0])
+    state = type(state)(shrink(state.f1, 16, 24), shrink(state.f2, 8, 12))
+    torch.testing.assert_close(fine, network(blurred, shrink(estimate, 32, 48), state)[0])
 
 
 @torch.no_grad()
@@ -106,7 +106,7 @@ def test_resized_by_corners_a_row_lies_where_tensorflow_1_took_it_from(size, wan
 
 @torch.no_grad()
 def test_a_network_says_how_pictures_are_brought_to_its_scales() -> None:
-    network, blurred = create_network("scale_recurrent", width=2, corners=True), torch.rand(1, 3, 16, 24)
+    network, blurred = create_network("scale_recurrent", width=2, corners=True), torch.rand(1, 3, 16, 32)
     coarse, _, _ = unroll(network, blurred, default_steps(network))
     small = blurred[..., ::4, ::4]
     torch.testing.assert_close(coarse, network(small, small)[0])
