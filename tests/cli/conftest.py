@@ -10,7 +10,8 @@ import pytest
 import mtdeblur as package
 
 FAKE = """
-import sys, time, types
+import signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 
 class Deblurrer:
     def __init__(self, iterations):

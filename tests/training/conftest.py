@@ -17,7 +17,10 @@ from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.reading import parse_config
 
 SOURCE = Path(package.__file__).resolve().parents[1]
-MAIN = f"import sys; sys.path.insert(0, {str(SOURCE)!r})\nfrom mtdeblur.cli.app import main\n"
+MAIN = f"""import signal, sys; sys.path.insert(0, {str(SOURCE)!r})
+from mtdeblur.cli.app import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+"""
 
 Settings = dict[str, Any]
 
