@@ -12,20 +12,32 @@ from mtdeblur.cli.app import main
 from mtdeblur.errors import UserError
 from mtdeblur.experiments.catalogue import experiment, names
 from mtdeblur.experiments.reproducing import Request, reproduce
+from mtdeblur.networks.unroll import resize
+from mtdeblur.training import algorithm
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 
 
 @pytest.fixture
 def losses(monkeypatch):
-    """The mean loss of every batch, by the run's settings."""
+    """The losses of every batch, as shares of what the blurred picture is away from each goal, by run."""
     seen = defaultdict(list)
-    step = IncrementalTemporalTraining.training_step
+    step, l1 = IncrementalTemporalTraining.training_step, algorithm.l1
+    blurred, shares = [], []
+
+    def measured(estimate, sharp):
+        distances = l1(estimate, sharp)
+        before = l1(resize(blurred[-1], *sharp.shape[-2:]), sharp)
+        shares.append(float(distances.detach().mean() / before.mean().clamp(min=1 / 255)))
+        return distances
 
     def watched(self, batch, batch_idx):
+        blurred.append(batch.blurred)
+        shares.clear()
         outcome = step(self, batch, batch_idx)
-        seen[self.config.model_dump_json()].append(outcome["losses"].tolist())
+        seen[self.config.model_dump_json()].append(list(shares))
         return outcome
 
+    monkeypatch.setattr(algorithm, "l1", measured)
     monkeypatch.setattr(IncrementalTemporalTraining, "training_step", watched)
     return seen
 

@@ -226,7 +226,7 @@ def _pairs_of(folder: Path, layout: Layout, split: str) -> _Found:
         wanted = layout.sequences[split]
         pairs = [pair for pair in pairs if pair.name.split("/")[0] in wanted]
         lone = [one for one in lone if one.name.split("/")[0] in wanted]
-    paired = {file for pair in pairs for file in (pair.blur, pair.sharp)}
+    paired = {file for pair in pairs for file in (pair.blur, pair.sharp)} if lone else ()
     faults = {one.file: f"{one.file} {one.why}; it is left out" for one in lone if one.file not in paired}
     missing: list[str] = []
     if split in layout.lists:
@@ -285,7 +285,7 @@ def _match(folder: Path, sides: Sides) -> tuple[list[Pair], list[_Lone]]:
 class _Named(NamedTuple):
     """The pictures of one stem, mostly one, and what stands for each of the side's words."""
 
-    files: list[Path]
+    files: tuple[Path, ...]
     words: dict[str, str]
 
 
@@ -297,7 +297,8 @@ def _by_stem(folder: Path, side: str) -> dict[str, _Named]:
         stem = file.relative_to(folder).with_suffix("").as_posix()
         match = pattern.fullmatch(stem)
         if match is not None and file.suffix.lower() in SUFFIXES:
-            found.setdefault(stem, _Named([], match.groupdict())).files.append(file)
+            before = found[stem].files if stem in found else ()
+            found[stem] = _Named((*before, file), match.groupdict())
     return found
 
 

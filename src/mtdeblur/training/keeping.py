@@ -149,7 +149,8 @@ class Keeper(Callback):
         training = as_training(pl_module)
         alone = trainer.world_size == 1  # other processes would be waited for in vain
         begun = self.saved_batches is not None and self.saved_batches < training.batches_done
-        if alone and begun and not isinstance(exception, DivergedError):
+        failed = isinstance(exception, Exception) and not isinstance(exception, DivergedError)
+        if alone and begun and failed:  # a second interruption ends the run at once
             self._save(trainer, pl_module)
             say(f"a checkpoint at batch {training.batches_done} is kept in {self.folder}")
 
