@@ -31,7 +31,8 @@ from mtdeblur.data.stored import Dataset
 from mtdeblur.evaluation.provenance import commit, processor_name
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.levels import temporal_ladder
-from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import FRAMES, Motion
 
 PATCH = 256
 LEVELS = range(1, FRAMES + 1, 2)

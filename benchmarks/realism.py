@@ -27,7 +27,8 @@ from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.evaluation.provenance import commit
 from mtdeblur.exposure.crf import CRF, GAMMA, IDENTITY
-from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor, margin, record, simulate_ladder
+from mtdeblur.exposure.sensor import Sensor, record
+from mtdeblur.exposure.simulate import FRAMES, Motion, margin, simulate_ladder
 from mtdeblur.media.pictures import read_pixels
 
 Grey = NDArray[np.float64]

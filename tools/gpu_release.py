@@ -19,11 +19,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from mtdeblur.data.ladders import LadderStream
 from mtdeblur.data.pack import Pack
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import unroll
+from mtdeblur.training.batches import open_stream
 from mtdeblur.training.network import build_network
 from mtdeblur.training.reading import find_config, read_config
 from mtdeblur.training.run import train
@@ -106,17 +106,7 @@ def check(path: Path, overrides: dict[str, object], device: str) -> None:
     config = read_config(path, overrides)
     data = config.data
     started = time.monotonic()
-    stream = LadderStream(
-        Pack(Path(str(data.pack))),
-        data.exposures(),
-        levels=config.approach.levels,
-        patch=data.patch,
-        batch=data.batch,
-        reuse=data.reuse,
-        pool=data.pool,
-        seed=config.seed,
-        device=device,
-    )
+    stream = open_stream(config, Pack(Path(str(data.pack))), device=device)
     wait(device)
     say(f"data on the device after {time.monotonic() - started:.1f} s")
     for number in range(2 * data.reuse):

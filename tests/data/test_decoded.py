@@ -144,7 +144,8 @@ from pathlib import Path
 from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import Exposures, LadderStream
 from mtdeblur.data.stored import Dataset
-from mtdeblur.exposure.simulate import Motion, Sensor
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import Motion
 
 cache = Decoded(Path(sys.argv[2]) if len(sys.argv) > 2 else None, memory=2**21)
 exposures = Exposures(Motion(), Sensor(), 0, 0)

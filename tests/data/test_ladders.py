@@ -7,7 +7,8 @@ from mtdeblur.data.ladders import Exposures, LadderStream
 from mtdeblur.data.pack import Pack, decode
 from mtdeblur.data.validation import validation_sets
 from mtdeblur.errors import UserError
-from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import FRAMES, Motion
 
 CLEAN = Sensor(noise=0, noisy=0, compressed=0)
 STILL = Motion(length=0, still=0, rotation=0, zoom=0, depth=0, layers=0)

@@ -22,7 +22,8 @@ from mtdeblur.data.stored import Dataset
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.exposure.crf import IDENTITY
-from mtdeblur.exposure.simulate import Motion, Sensor
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import Motion
 
 pytest.importorskip("pyarrow")
 STILL = Motion(length=8.0, layers=0.0)

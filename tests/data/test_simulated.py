@@ -11,7 +11,8 @@ from mtdeblur.data.simulated import simulate_pair as simulate_prepared
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation import metrics
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.exposure.simulate import Motion, Sensor, margin
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import Motion, margin
 
 STILL = Motion(length=8.0, layers=0.0)
 CLEAN = Sensor(noisy=0.0, compressed=0.0)

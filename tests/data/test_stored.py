@@ -17,7 +17,8 @@ from mtdeblur.data.manifest import Row, picture_path, write_manifest
 from mtdeblur.data.stored import Dataset, Order
 from mtdeblur.data.validation import validation_sets
 from mtdeblur.errors import UserError
-from mtdeblur.exposure.simulate import Motion, Sensor
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import Motion
 
 EXPOSURES = Exposures(Motion(), Sensor(noisy=1, compressed=1), clips=0.5, gamma=0.5, pairs=0.0)
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtdeblur.exposure.simulate import Sensor, compress, record
+from mtdeblur.exposure.sensor import Sensor, compress, record
 
 CLEAN = Sensor(noise=0, noisy=0, compressed=0)
 

@@ -15,6 +15,7 @@ from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate
+from mtdeblur.training.batches import open_stream
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 from mtdeblur.training.network import build_network
 from mtdeblur.training.reading import parse_config
@@ -22,17 +23,7 @@ from mtdeblur.training.run import train
 
 
 def stream(config: TrainingConfig, pack: Path) -> LadderStream:
-    data = config.data
-    return LadderStream(
-        Pack(pack),
-        data.exposures(),
-        levels=config.approach.levels,
-        patch=data.patch,
-        batch=data.batch,
-        reuse=data.reuse,
-        pool=data.pool,
-        seed=config.seed,
-    )
+    return open_stream(config, Pack(pack))
 
 
 def test_two_batches_equal_a_plain_loop(

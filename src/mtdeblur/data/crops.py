@@ -29,12 +29,6 @@ def turn(images: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.rot90(images, int(rng.integers(4)), (-2, -1))
 
 
-def detail(crop: Pixels) -> float:
-    """Mean difference of neighbouring pixels."""
-    green = crop[::2, ::2, 1].astype(np.int16)
-    return sum(float(np.mean(np.abs(np.diff(green, axis=axis)))) for axis in (0, 1))
-
-
 def to_tensor(*pictures: Pixels) -> Tensor:
     """Pictures (H, W, 3) of one size as a tensor (N, 3, H, W), uint8; its channels lie last in memory."""
     stacked: Tensor = torch.from_numpy(np.stack(pictures))  # pyright: ignore[reportUnknownMemberType]

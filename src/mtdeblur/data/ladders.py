@@ -26,7 +26,8 @@ from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.draws import BatchDraws
 from mtdeblur.exposure.levels import temporal_ladder
-from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor, margin, record, simulate_ladder
+from mtdeblur.exposure.sensor import Sensor, record
+from mtdeblur.exposure.simulate import FRAMES, Motion, margin, simulate_ladder
 
 
 class LadderBatch(NamedTuple):
@@ -148,14 +149,8 @@ class LadderStream:
         photos = [number for number in islice(numbers, len(pack.photos)) if self.pictures.readable(number)]
         runs = [run for clip in pack.clips for run in self._runs(list(islice(numbers, len(clip))))]
         pairs = self._whole_pairs(*(list(islice(numbers, len(side))) for side in (blurred, sharp)))
-        self.blurred, self.sharp = (
-            (self._numbers(side) for side in zip(*pairs, strict=True))
-            if pairs
-            else (
-                self._numbers(()),
-                self._numbers(()),
-            )
-        )
+        self.blurred = self._numbers([number for number, _ in pairs])
+        self.sharp = self._numbers([number for _, number in pairs])
         # The sharp pictures of pairs serve as photographs too.
         self.photos = self._numbers([*photos, *(number for _, number in pairs)] if photos else ())
         self.clip_first = self._numbers([run[0] for run in runs])

@@ -17,7 +17,8 @@ from mtdeblur.data.manifest import Row, write_level
 from mtdeblur.data.photographs import Photograph
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import CRF, GAMMA
-from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor, margin, record, simulate_ladder
+from mtdeblur.exposure.sensor import Sensor, record
+from mtdeblur.exposure.simulate import FRAMES, Motion, margin, simulate_ladder
 
 Pixels = NDArray[Any]
 

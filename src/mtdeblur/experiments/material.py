@@ -20,7 +20,8 @@ from mtdeblur.errors import UserError
 from mtdeblur.evaluation.pairs import find_pairs as test_pairs
 from mtdeblur.experiments.catalogue import StandIn, TestMaking
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
-from mtdeblur.exposure.simulate import Motion, Sensor
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import Motion
 from mtdeblur.media.pictures import Picture, list_pictures, write_picture
 
 HELD_OUT = "coffee"

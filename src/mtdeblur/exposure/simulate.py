@@ -2,8 +2,8 @@
 
 The photograph is seen by a camera that moves along a smooth random path (translation, rotation and zoom)
 before a scene of varying depth; in part of the samples a second layer with a soft edge moves on its own.
-Everything is batched tensor code that runs where the photographs are. Frames are made in linear light; sensor
-noise and compression come after the camera response function, as in a camera.
+Everything is batched tensor code that runs where the photographs are. Frames are made in linear light; what
+comes after the camera response function is in `mtdeblur.exposure.sensor`.
 """
 
 import math
@@ -18,6 +18,7 @@ from torch.nn import functional
 from mtdeblur.exposure.crf import CRF
 from mtdeblur.exposure.draws import Draws, SampleDraws
 from mtdeblur.exposure.levels import centred_means
+from mtdeblur.exposure.sensor import check_shares, check_sizes
 
 FRAMES = 13
 """Frames of an exposure: TL13 is the paper's highest temporal level."""
@@ -56,49 +57,8 @@ class Motion:
     def __post_init__(self) -> None:
         if self.substeps < 1:
             raise ValueError(f"substeps is 1 or more, not {self.substeps}")
-        _check_sizes(length=self.length, rotation=self.rotation, zoom=self.zoom, depth=self.depth)
-        _check_shares(still=self.still, layers=self.layers)
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """What happens to an exposure after the camera response function.
-
-    Attributes:
-        noise: largest standard deviation of the noise at mid-grey, of [0, 1]; each sample draws its own.
-            The variance grows with the stored value v as 0.5 + v.
-        noisy: share of the samples that have noise.
-        compressed: share of the samples that are compressed.
-        quality: range of the compression's quality, on JPEG's scale of 1 to 100.
-
-    Raises:
-        ValueError: if a share lies outside of [0, 1], the noise is negative or not finite, or the range of
-            the quality is out of order or of the scale.
-    """
-
-    noise: float = 0.015
-    noisy: float = 0.5
-    compressed: float = 0.3
-    quality: tuple[int, int] = (70, 98)
-
-    def __post_init__(self) -> None:
-        _check_sizes(noise=self.noise)
-        _check_shares(noisy=self.noisy, compressed=self.compressed)
-        low, high = self.quality
-        if not 1 <= low <= high <= 100:
-            raise ValueError(f"quality must be a range within 1 to 100, lowest first, not {low} to {high}")
-
-
-def _check_sizes(**sizes: float) -> None:
-    for name, size in sizes.items():
-        if not 0 <= size < math.inf:
-            raise ValueError(f"{name} must be 0 or more, not {size}")
-
-
-def _check_shares(**shares: float) -> None:
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} is a share from 0 to 1, not {share}")
+        check_sizes(length=self.length, rotation=self.rotation, zoom=self.zoom, depth=self.depth)
+        check_shares(still=self.still, layers=self.layers)
 
 
 class CameraPath(NamedTuple):
@@ -341,82 +301,3 @@ def _smooth_field(draw: Draws, size: int) -> Tensor:
     coarse = draw.normal(1, 4, 4)
     fine = functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=True)
     return fine.clamp(-2, 2)
-
-
-def record(exposures: Tensor, sensor: Sensor, draws: Draws | Sequence[int]) -> Tensor:
-    """What the camera stores of exposures: noisy and compressed in part of the samples, and quantised.
-
-    Args:
-        exposures: (B, 3, H, W), stored values in [0, 1], float.
-        sensor: how noisy and how compressed.
-        draws: of everything random; B seeds stand for a sample each.
-
-    Returns:
-        (B, 3, H, W) in [0, 1], multiples of 1/255.
-    """
-    draw = draws if isinstance(draws, Draws) else SampleDraws(draws, exposures.device)
-    noisy = draw.uniform() < sensor.noisy
-    deviation = torch.where(noisy, sensor.noise * draw.uniform(), 0)[:, None, None, None]
-    compressed = draw.chosen(sensor.compressed)
-    low, high = sensor.quality
-    quality = low + (high - low) * draw.uniform()
-    stored = exposures
-    if sensor.noisy and sensor.noise:
-        noise = draw.normal(*exposures.shape[1:]).to(exposures)
-        stored = stored + (stored + 0.5).sqrt() * noise * deviation.to(exposures)
-    stored = _quantise(stored)
-    if compressed:
-        chosen = draw.index(compressed)
-        smaller = compress(stored.index_select(0, chosen), quality.index_select(0, chosen))
-        stored = stored.index_copy(0, chosen, _quantise(smaller))
-    return stored
-
-
-def _quantise(images: Tensor) -> Tensor:
-    return images.clamp(0, 1).mul(255).round_().div_(255)
-
-
-_LUMINANCE = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
-)
-"""Quantisation of luminance at quality 50, ITU-T T.81 Table K.1."""
-
-
-def compress(images: Tensor, quality: Tensor) -> Tensor:
-    """Quantise 8x8 blocks in the frequency domain as JPEG does, 4:4:4, Cb and Cr by the luminance table too.
-
-    Args:
-        images: (B, 3, H, W) in [0, 1], float.
-        quality: (B,), whole numbers on JPEG's scale of 1 to 100, scaled as the IJG's library does.
-
-    Returns:
-        (B, 3, H, W), about [0, 1].
-    """
-    if images.is_cuda and images.dtype != torch.float64:
-        # GPUs may round products to TF32, and coefficients would fall to other steps than on a CPU.
-        return compress(images.double(), quality).to(images)
-    height, width = images.shape[-2:]
-    to_ycc = images.new_tensor(
-        [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
-    )
-    ycc = torch.einsum("ij,bjhw->bihw", to_ycc, images * 255 - 128)
-    ycc = functional.pad(ycc, (0, -width % 8, 0, -height % 8), mode="replicate")
-    padded = ycc.shape
-    rows, columns = padded[2] // 8, padded[3] // 8
-    blocks = ycc.reshape(-1, 3, rows, 8, columns, 8).transpose(3, 4)  # (B, 3, rows, columns, 8, 8)
-    k = torch.arange(8, device=images.device, dtype=images.dtype)
-    basis = torch.cos((2 * k + 1) * k[:, None] * math.pi / 16) / 2  # (frequency, place): orthonormal DCT-II
-    basis[0] /= math.sqrt(2)
-    quality = quality.to(images).round()
-    percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)[:, None, None]
-    table = ((images.new_tensor(_LUMINANCE) * percent + 50) / 100).floor().clamp(1, 255)[:, None, None, None]
-    blocks = basis.T @ ((basis @ blocks @ basis.T / table).round() * table) @ basis
-    ycc = blocks.transpose(3, 4).reshape(padded)[..., :height, :width]
-    return (torch.einsum("ij,bjhw->bihw", to_ycc.inverse(), ycc) + 128) / 255

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, members
 from mtdeblur.networks.registry import NETWORKS, conversion, create_network
-from mtdeblur.networks.unroll import Step, StepLike, carry_out, default_steps, padded
+from mtdeblur.networks.unroll import Step, StepLike, carry_out, default_steps, multiple_of_scales
 
 
 class Surveyed(NamedTuple):
@@ -94,7 +94,8 @@ def costs_of_steps(
     networks = members(model)
     side = 2 * math.lcm(*(networks[step.network].contract.multiple for step in steps))
     probes = _Probe(side, side), _Probe(2 * side, side)
-    whole = [padded(networks, steps, *size) for size in sizes]
+    multiple = multiple_of_scales(networks, steps)
+    padded = [[-(-length // multiple) * multiple for length in size] for size in sizes]
     known: dict[tuple[int, bool], tuple[int, int]] = {}
     costs: list[tuple[int, ...]] = []
     for number, step in enumerate(steps):
@@ -107,7 +108,7 @@ def costs_of_steps(
             known[kind] = (small - count * block, block)
         constant, block = known[kind]
         blocks = (
-            math.prod(-(-length // (step.scale * contract.multiple)) for length in size) for size in whole
+            math.prod(-(-length // (step.scale * contract.multiple)) for length in size) for size in padded
         )
         costs.append(tuple(constant + block * count for count in blocks))
     return costs

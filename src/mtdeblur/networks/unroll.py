@@ -11,6 +11,7 @@ from mtdeblur.networks.contract import (
     ProgressiveNetwork,
     State,
     members,
+    pad_to_multiple,
     same_state,
 )
 
@@ -76,9 +77,7 @@ def unroll(
         raise ValueError(f"the number of iterations must be at least 1, not {len(plan)}")
     some = networks if isinstance(networks, Sequence) else [networks]
     height, width = blurred.shape[-2:]
-    bottom, right = padded(some, plan, height, width)
-    if (bottom, right) != (height, width):
-        blurred = functional.pad(blurred, (0, right - width, 0, bottom - height), mode="replicate")
+    blurred = pad_to_multiple(blurred, multiple_of_scales(some, plan))
     estimate: Tensor = blurred
     state: State = None
     for step in plan:
@@ -86,18 +85,13 @@ def unroll(
         yield estimate[..., : -(-height // step.scale), : -(-width // step.scale)]
 
 
-def padded(
-    networks: Sequence[ProgressiveNetwork], steps: Iterable[StepLike], height: int, width: int
-) -> tuple[int, int]:
-    """The height and width, in pixels, at which a picture can be halved as often as the steps' scales take.
+def multiple_of_scales(networks: Sequence[ProgressiveNetwork], steps: Iterable[StepLike]) -> int:
+    """The multiple to which a picture is padded so that it can be halved as often as the steps' scales take.
 
-    The size itself where all steps are at full resolution: networks pad to their multiple themselves.
+    1 where all steps are at full resolution: networks pad to their own multiple themselves.
     """
     coarsest = max(step.scale for step in steps)
-    if coarsest == 1:
-        return height, width
-    multiple = coarsest * max(network.contract.multiple for network in networks)
-    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+    return 1 if coarsest == 1 else coarsest * max(network.contract.multiple for network in networks)
 
 
 def carry_out(
@@ -117,10 +111,10 @@ def carry_out(
     """
     height, width = (-(-side // scale) for side in blurred.shape[-2:])
     contract = network.contract
-    own = [-(-side // contract.multiple) * contract.multiple for side in (height, width)]
+    padded = [-(-side // contract.multiple) * contract.multiple for side in (height, width)]
     if state is not None and contract.state_scales:
         maps = (
-            resize(part, own[0] // smaller, own[1] // smaller, corners=contract.corners)
+            resize(part, padded[0] // smaller, padded[1] // smaller, corners=contract.corners)
             for part, smaller in zip(state, contract.state_scales, strict=True)
         )
         state = same_state(state, maps)

@@ -118,8 +118,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
     def own_steps(self) -> tuple[Step, ...]:
         """The steps that the approach trains for: one for one_stage, whatever validation carries out."""
         approach = self.config.approach
-        iterations = approach.iterations or (1 if approach.name == "one_stage" else len(self.steps))
-        return self.steps[: iterations if approach.name == "one_stage" else None]
+        return self.steps[: approach.iterations or 1] if approach.name == "one_stage" else self.steps
 
     @property
     def finished(self) -> bool:

@@ -5,13 +5,53 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from mtdeblur.data.contents import TrainingData
 from mtdeblur.data.decoded import Decoded
 from mtdeblur.data.ladders import LadderBatch, LadderStream
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
+from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.progress import say
+
+
+def open_stream(
+    config: TrainingConfig,
+    pack: TrainingData,
+    *,
+    device: torch.device | str = "cpu",
+    rank: int = 0,
+    world: int = 1,
+) -> LadderStream:
+    """The batches that a configuration asks for; pictures that cannot be read are named on standard error.
+
+    Args:
+        config: of the run.
+        pack: what is trained on.
+        device: where batches are made.
+        rank: which process this is.
+        world: how many processes share a batch.
+
+    Raises:
+        UserError: as `LadderStream` does.
+    """
+    data = config.data
+    return LadderStream(
+        pack,
+        data.exposures(),
+        levels=config.approach.levels,
+        patch=data.patch,
+        batch=data.batch,
+        reuse=data.reuse,
+        pool=data.pool,
+        seed=config.seed,
+        device=device,
+        rank=rank,
+        world=world,
+        decoded=Decoded(data.cache),
+        report=say,
+    )
 
 
 class RunData(pl.LightningDataModule):
@@ -28,23 +68,10 @@ class RunData(pl.LightningDataModule):
 
     def train_dataloader(self) -> "Batches":
         """The batches still to come; each process makes its own part of them."""
-        config, data = self.module.config, self.module.config.data
+        config = self.module.config
         assert self.trainer is not None
-        stream = LadderStream(
-            self.pack,
-            data.exposures(),
-            levels=config.approach.levels,
-            patch=data.patch,
-            batch=data.batch,
-            reuse=data.reuse,
-            pool=data.pool,
-            seed=config.seed,
-            device=self.module.device,
-            rank=self.trainer.global_rank,
-            world=self.trainer.world_size,
-            decoded=Decoded(data.cache),
-            report=say,
-        )
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        stream = open_stream(config, self.pack, device=self.module.device, rank=rank, world=world)
         return Batches(stream, self.module, config.optimiser.batches)
 
     def val_dataloader(self) -> Any:

@@ -18,7 +18,8 @@ from mtdeblur.approaches import (
     stacked,
 )
 from mtdeblur.data.ladders import Exposures
-from mtdeblur.exposure.simulate import FRAMES, Motion, Sensor
+from mtdeblur.exposure.sensor import Sensor
+from mtdeblur.exposure.simulate import FRAMES, Motion
 from mtdeblur.networks.registry import NETWORKS
 from mtdeblur.networks.unroll import Step
 

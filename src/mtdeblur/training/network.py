@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtdeblur.approaches import SCALES
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.contract import Contract, Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.training.config import ApproachConfig, TrainingConfig
@@ -44,7 +44,7 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
     try:
         network = create_network(config.network.name, **config.network.checked_options(number))
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"network.options: {' '.join(str(error).split())}") from error
+        raise UserError(f"network.options: {one_line(error)}") from error
     if config.network.backbone is not None:
         if not has_backbone(network):
             raise UserError(f"network.backbone: {config.network.name} has no backbone")

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.weights.tensors import read_tensors
 
 PIXEL_WEIGHT = 0.5
@@ -78,6 +78,6 @@ def load_vgg19(path: Path) -> nn.Sequential:
         network.load_state_dict({key: tensors[f"features.{key}"] for key in network.state_dict()})
     except (KeyError, RuntimeError) as error:
         raise UserError(
-            f"{path} holds no weights of VGG19 in torchvision's layout: {' '.join(str(error).split())[:200]}"
+            f"{path} holds no weights of VGG19 in torchvision's layout: {one_line(error, 200)}"
         ) from None
     return network

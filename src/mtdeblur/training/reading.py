@@ -11,7 +11,7 @@ from typing import Any, cast
 import yaml
 from pydantic import ValidationError
 
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.training.config import Section, TrainingConfig
 from mtdeblur.weights.catalogue import catalogue, find_weights
 
@@ -66,8 +66,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
         try:
             settings[key] = yaml.load(value, _Loader)
         except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"--set {key}: the value is not valid YAML: {reason}") from error
+            raise UserError(f"--set {key}: the value is not valid YAML: {one_line(error)}") from error
     return settings
 
 
@@ -93,7 +92,7 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise UserError(f"cannot read the configuration {path}: {reason}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold keys and values, such as 'recipe: modern'")
     content = cast("dict[str, Any]", values)

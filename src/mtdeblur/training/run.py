@@ -96,83 +96,69 @@ def train(
     """
     _check_devices(config, device, devices)
     with lock_folder(folder) if is_first_process() else nullcontext():
-        return _train(config, folder, resume, rebuild, max_minutes, minutes, device, devices, compiled)
-
-
-def _train(
-    config: TrainingConfig,
-    folder: Path,
-    resume: bool,
-    rebuild: bool,
-    max_minutes: float | None,
-    minutes: float | None,
-    device: str,
-    devices: int,
-    compiled: bool,
-) -> Outcome:
-    checkpoint = folder / CHECKPOINT
-    begun = checkpoint.exists()
-    if begun and not resume:
-        raise UserError(
-            f"{folder} already holds a run; add --resume to continue it, or choose another --run folder"
-        )
-    if begun:
-        _check_unchanged(config, folder)
-        if (done := batches_done(checkpoint)) >= config.optimiser.batches:
-            say(f"{folder} is finished: {done} of {config.optimiser.batches} batches are done")
+        checkpoint = folder / CHECKPOINT
+        begun = checkpoint.exists()
+        if begun and not resume:
+            raise UserError(
+                f"{folder} already holds a run; add --resume to continue it, or choose another --run folder"
+            )
+        if begun:
+            _check_unchanged(config, folder)
+            if (done := batches_done(checkpoint)) >= config.optimiser.batches:
+                say(f"{folder} is finished: {done} of {config.optimiser.batches} batches are done")
+                return _outcome(folder, finished=True)
+        network = build_network(config)
+        if not begun:
+            _say_what_is_missing(config, network)
+        data = _open_data(config, folder, begun)
+        if is_first_process():
+            write_atomically(folder / CONFIG, write_config(config).encode())
+        sets = list(validation_sets(data, limit=config.validation.photos))
+        module = IncrementalTemporalTraining(network, config, sets, compiled=compiled)
+        if rebuild and not begun:
+            _take_up(module)
+        with Interruption() as interruption, quiet(), _matrix_precision("high"):
+            limits = [limit for limit in (minutes, max_minutes) if limit is not None]
+            keeper = Keeper(folder, config.checkpoint_minutes, min(limits, default=None), interruption)
+            # The average stands in the weights' place while validating, and the best are kept then: so before
+            # it is undone; a checkpoint is written after the average has taken in the batch.
+            decay = config.optimiser.ema
+            average = [] if decay is None else [EMAWeightAveraging(decay=decay)]
+            pace = [] if minutes is None else [Pace(minutes)]
+            callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
+            trainer = pl.Trainer(
+                accelerator=device,
+                devices=devices,
+                strategy=_strategy(devices, len(module.members)),
+                precision="bf16-mixed" if _in_bfloat16(config, module) else "32-true",
+                max_epochs=1,
+                val_check_interval=config.validation.every,
+                check_val_every_n_epoch=None,
+                limit_val_batches=1.0 if sets else 0,
+                num_sanity_val_steps=0,
+                callbacks=callbacks,
+                logger=_logger(folder),
+                benchmark=torch.backends.cudnn.benchmark,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                default_root_dir=folder,
+            )
+            found = checkpoint if begun else None
+            try:
+                trainer.fit(module, datamodule=RunData(data, module), ckpt_path=found, weights_only=True)
+            except SystemExit as error:  # what Lightning makes of a second Ctrl-C
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from None
+                raise
+        if module.finished:
             return _outcome(folder, finished=True)
-    network = build_network(config)
-    if not begun:
-        _say_what_is_missing(config, network)
-    data = _open_data(config, folder, begun)
-    if is_first_process():
-        write_atomically(folder / CONFIG, write_config(config).encode())
-    sets = list(validation_sets(data, limit=config.validation.photos))
-    module = IncrementalTemporalTraining(network, config, sets, compiled=compiled)
-    if rebuild and not begun:
-        _take_up(module)
-    with Interruption() as interruption, quiet(), _matrix_precision("high"):
-        limits = [limit for limit in (minutes, max_minutes) if limit is not None]
-        keeper = Keeper(folder, config.checkpoint_minutes, min(limits, default=None), interruption)
-        # The average stands in the weights' place while validating, and the best are kept then: so before it
-        # is undone; a checkpoint is written after the average has taken in the batch.
-        decay = config.optimiser.ema
-        average = [] if decay is None else [EMAWeightAveraging(decay=decay)]
-        pace = [] if minutes is None else [Pace(minutes)]
-        callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
-        trainer = pl.Trainer(
-            accelerator=device,
-            devices=devices,
-            strategy=_strategy(devices, len(module.members)),
-            precision="bf16-mixed" if _in_bfloat16(config, module) else "32-true",
-            max_epochs=1,
-            val_check_interval=config.validation.every,
-            check_val_every_n_epoch=None,
-            limit_val_batches=1.0 if sets else 0,
-            num_sanity_val_steps=0,
-            callbacks=callbacks,
-            logger=_logger(folder),
-            benchmark=torch.backends.cudnn.benchmark,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=folder,
-        )
-        found = checkpoint if begun else None
-        try:
-            trainer.fit(module, datamodule=RunData(data, module), ckpt_path=found, weights_only=True)
-        except SystemExit as error:  # what Lightning makes of a second Ctrl-C
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
-    if module.finished:
-        return _outcome(folder, finished=True)
-    why = "interrupted" if keeper.interrupted else "time is up"
-    done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
-    say(f"{why}: {done}; continue with the same command and --resume")
-    number = interruption.number or int(signal.SIGTERM)  # another process may have heard it alone
-    return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
+        why = "interrupted" if keeper.interrupted else "time is up"
+        done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
+        say(f"{why}: {done}; continue with the same command and --resume")
+        number = interruption.number or int(signal.SIGTERM)  # another process may have heard it alone
+        return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
 
 
 def _in_bfloat16(config: TrainingConfig, module: IncrementalTemporalTraining) -> bool:
