@@ -277,3 +277,20 @@ def test_bfloat16_trains_float32_weights(configure: Configure, tmp_path: Path, c
     assert {value.dtype for value in state.values()} == {torch.float32}
     start = room.build_network(config).state_dict()
     assert any(not torch.equal(value, state[f"network.{name}"]) for name, value in start.items())
+
+
+@pytest.mark.slow
+def test_a_run_of_so_many_minutes_ends_with_its_schedule(configure: Configure, tmp_path: Path, capfd) -> None:
+    """The learning rate is near its end when the time is, with however many batches."""
+    config = configure(
+        optimiser={"batches": 1_000_000, "schedule": "cosine", "final": 0.0}, validation={"every": 1_000_000}
+    )
+    outcome = train(config, tmp_path / "run", device="cpu", minutes=0.2)
+    said = capfd.readouterr().err
+    assert "trained for 0.2 minutes" in said
+    assert "--resume" not in said
+    assert outcome.weights.exists()
+    kept = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    (group,) = kept["optimizer_states"][0]["param_groups"]
+    assert kept["run"]["batches_done"] > 10
+    assert group["lr"] < 0.5 * config.optimiser.learning_rate

@@ -75,7 +75,7 @@ class Progress(pl.Callback):
         self.sums[: len(losses)] += losses.nan_to_num()
         self.counts[: len(losses)] += ~losses.isnan()
         done, since = training.batches_done, time.monotonic() - self.since
-        self.bar.update(self.task, completed=done)
+        self.bar.update(self.task, completed=done, total=training.length)
         if not trainer.is_global_zero or (since < self.INTERVAL and done < self.total):
             return
         batches = done - self.first
@@ -83,11 +83,11 @@ class Progress(pl.Callback):
         waited = (training.waited - self.waited) / since
         shown = self.counts > 0
         means = " ".join(f"{255 * float(mean):.2f}" for mean in self.sums[shown] / self.counts[shown])
-        left = (self.total - done) * since / batches / 60
+        left = (training.length - done) * since / batches / 60
         text = f"{rate:.1f} patches/s, {100 * waited:.0f} % waiting for data, L1 x 255 per iteration: {means}"
         self.bar.update(self.task, text=text)
         if not self.console.is_terminal:
-            say(f"batch {done}/{self.total}, {left:.0f} min left, {text}", self.console)
+            say(f"batch {done}/{training.length}, {left:.0f} min left, {text}", self.console)
         self._restart(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -154,9 +154,12 @@ def train(
                 raise
         if module.finished:
             return _outcome(folder, finished=True)
-        why = "interrupted" if keeper.interrupted else "time is up"
-        done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
-        say(f"{why}: {done}; continue with the same command and --resume")
+        if minutes is not None and keeper.limit == minutes and not keeper.interrupted:
+            say(f"trained for {minutes:g} minutes: {module.batches_done} batches")
+        else:
+            why = "interrupted" if keeper.interrupted else "time is up"
+            done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
+            say(f"{why}: {done}; continue with the same command and --resume")
         number = interruption.number or int(signal.SIGTERM)  # another process may have heard it alone
         return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
 
