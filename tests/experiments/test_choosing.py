@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtdeblur.data.datasets import Pair
+from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.evaluation.protocol import Figures, PairFigures
 from mtdeblur.experiments.choosing import PAIRS, SIDE, furthest_part, most_blurred
 from mtdeblur.experiments.material import TestSet

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mtdeblur.data.decoded import Decoded
+from mtdeblur.data.feeding.cache import Decoded
 from mtdeblur.errors import UserError
 from mtdeblur.experiments.catalogue import experiment, merge, training_config
 from mtdeblur.experiments.material import prepare

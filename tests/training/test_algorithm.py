@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.data.ladders import LadderBatch, LadderStream
-from mtdeblur.data.pack import Pack
+from mtdeblur.data.feeding.pack import Pack
+from mtdeblur.data.feeding.stream import LadderBatch, LadderStream
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from mtdeblur.data.ladders import LadderStream
+from mtdeblur.data.feeding.stream import LadderStream
 from mtdeblur.errors import UserError
-from mtdeblur.media.journal import lock_folder
+from mtdeblur.files.journal import lock_folder
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.registry import create_network
@@ -85,7 +85,7 @@ def test_a_damaged_level_is_named_and_its_exposure_left_out(
 
 
 def test_a_damaged_frame_parts_a_clip(pack: Path, tmp_path: Path) -> None:
-    from mtdeblur.data.pack import Pack
+    from mtdeblur.data.feeding.pack import Pack
 
     (tmp_path / "pack/train").mkdir(parents=True)
     pairs(tmp_path / "pack/train/clips", pack, 30, ("one",))

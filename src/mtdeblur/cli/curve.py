@@ -58,8 +58,8 @@ def curve(
     from mtdeblur.evaluation.protocol import measure_all
     from mtdeblur.evaluation.provenance import describe
     from mtdeblur.evaluation.tables import Report
+    from mtdeblur.files.atomic import check_writable, write_text
     from mtdeblur.inference.deblurrer import load
-    from mtdeblur.media.files import check_writable, write_text
 
     if output is not None:
         check_writable(output)

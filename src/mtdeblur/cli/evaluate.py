@@ -64,8 +64,8 @@ def evaluate(
     from mtdeblur.evaluation.pairs import find_pairs
     from mtdeblur.evaluation.protocol import measure_all
     from mtdeblur.evaluation.provenance import describe
+    from mtdeblur.files.atomic import check_writable, write_text
     from mtdeblur.inference.deblurrer import load
-    from mtdeblur.media.files import check_writable, write_text
 
     files = {kind: output / f"evaluation.{kind}" for kind in ("csv", "json")} if output else {}
     for path in files.values():

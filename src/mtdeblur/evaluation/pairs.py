@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mtdeblur.data import datasets
-from mtdeblur.data.datasets import Pair
-from mtdeblur.data.leftovers import Tell, tell
+from mtdeblur.data.disk import pairs as datasets
+from mtdeblur.data.disk.leftovers import Tell, tell
+from mtdeblur.data.disk.pairs import Pair
 
 __all__ = ["Pair", "find_pairs"]
 
@@ -15,7 +15,7 @@ def find_pairs(
     """List the test pairs of a data set, sorted by name.
 
     Args:
-        dataset: the folder, in one of the layouts of `mtdeblur.data.datasets`.
+        dataset: the folder, in one of the layouts of `mtdeblur.data.disk.pairs`.
         maximum: take no more than this many, spread evenly over the data set.
         layout: name of the layout; recognised where it is not given.
         report: is told of the pictures that are left out, because they have no partner.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.data.datasets import Pair
+from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.experiments.material import TestSet
 from mtdeblur.experiments.measuring import Subject
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.data.datasets import Pair
+from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.errors import require
 from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.spectrum import spectral_density

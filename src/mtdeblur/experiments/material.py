@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mtdeblur.data.datasets import Pair, find_pairs, manifest_ladders
-from mtdeblur.data.pack import Pack, build_pack
-from mtdeblur.data.photographs import Photograph, public_domain_photographs
-from mtdeblur.data.simulate import simulate
-from mtdeblur.data.simulated import Simulation
-from mtdeblur.data.sources import decode
+from mtdeblur.data.disk.decode import decode
+from mtdeblur.data.disk.pairs import Pair, find_pairs, manifest_ladders
+from mtdeblur.data.disk.photographs import Photograph, public_domain_photographs
+from mtdeblur.data.feeding.pack import Pack, build_pack
+from mtdeblur.data.making.camera import Simulation
+from mtdeblur.data.making.from_photographs import simulate
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.pairs import find_pairs as test_pairs
 from mtdeblur.experiments.catalogue import StandIn, TestMaking

@@ -23,7 +23,7 @@ from mtdeblur.experiments.material import Material, prepare
 from mtdeblur.experiments.results import Report, Result
 from mtdeblur.experiments.runs import carry_out_all
 from mtdeblur.experiments.tabulating import as_csv, as_markdown
-from mtdeblur.media.files import check_writable, write_atomically
+from mtdeblur.files.atomic import check_writable, write_atomically
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.progress import say
 

@@ -15,8 +15,8 @@ from torch import nn
 import mtdeblur
 from mtdeblur.errors import UserError, require
 from mtdeblur.evaluation.provenance import commit, device_name
+from mtdeblur.files.atomic import write_atomically
 from mtdeblur.inference.engines import choose_device
-from mtdeblur.media.files import write_atomically
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.config import TrainingConfig

@@ -17,7 +17,7 @@ from mtdeblur.approaches import (
     separate,
     stacked,
 )
-from mtdeblur.data.ladders import Exposures
+from mtdeblur.data.feeding.stream import Exposures
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import FRAMES, Motion
 from mtdeblur.networks.registry import NETWORKS

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from mtdeblur.errors import UserError
-from mtdeblur.media.files import write_atomically
+from mtdeblur.files.atomic import write_atomically
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
 from mtdeblur.training.progress import say

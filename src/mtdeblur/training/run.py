@@ -14,14 +14,14 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import nn
 
-from mtdeblur.data.contents import TrainingData
-from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.pack import Pack, build_pack
-from mtdeblur.data.stored import Dataset
-from mtdeblur.data.validation import validation_sets
+from mtdeblur.data.feeding.cache import Decoded
+from mtdeblur.data.feeding.contents import TrainingData
+from mtdeblur.data.feeding.pack import Pack, build_pack
+from mtdeblur.data.feeding.stored import Dataset
+from mtdeblur.data.feeding.validation import validation_sets
 from mtdeblur.errors import UserError
-from mtdeblur.media.files import write_atomically
-from mtdeblur.media.journal import lock_folder
+from mtdeblur.files.atomic import write_atomically
+from mtdeblur.files.journal import lock_folder
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
 from mtdeblur.training.config import TrainingConfig
