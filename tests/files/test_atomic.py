@@ -3,16 +3,19 @@
 import errno
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mtdeblur.errors import UserError
 from mtdeblur.files.atomic import (
+    atomic_folder,
     atomic_path,
     check_writable,
     distinct_names,
     read_whole,
+    remove_parts,
     write_atomically,
     write_text,
 )
@@ -135,3 +138,26 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
                 read_whole(path)
     (tmp_path / "file").write_bytes(b"x")
     assert read_whole(tmp_path / "file") == b"x"
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    write_atomically(tmp_path / "sub" / "whole.png", b"x")
+    (tmp_path / "sub" / ".0123456789abcdef.part.png").touch()
+    (tmp_path / ".0123456789abcdef.part").touch()
+    kept = [tmp_path / ".notes.part.png", tmp_path / "a.part.png"]
+    for path in kept:
+        path.touch()
+    remove_parts(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {*kept, tmp_path / "sub" / "whole.png"}
+
+
+def test_a_folder_appears_whole_and_a_new_attempt_begins_anew(tmp_path: Path) -> None:
+    target = tmp_path / "set"
+    with suppress(KeyboardInterrupt), atomic_folder(target) as part:
+        write_atomically(part / "a.txt", b"half")
+        raise KeyboardInterrupt
+    assert not target.exists()
+    with atomic_folder(target) as part:
+        assert not part.exists()
+        write_atomically(part / "b.txt", b"whole")
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.txt")] == [Path("set/b.txt")]

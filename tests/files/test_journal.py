@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtdeblur.errors import UserError
-from mtdeblur.files.atomic import remove_parts, write_atomically
 from mtdeblur.files.journal import open_journal
 
 JOB = {"what": "averages", "levels": (7, 13)}
@@ -90,14 +89,3 @@ with open_journal(pathlib.Path({str(tmp_path / "journal")!r}), {{"job": 1}}) as 
     found = [record["n"] for record in read(tmp_path / "journal", {"job": 1})]
     assert found == list(range(len(found)))
     assert len(found) - said in (1, 2)
-
-
-def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
-    write_atomically(tmp_path / "sub" / "whole.png", b"x")
-    (tmp_path / "sub" / ".0123456789abcdef.part.png").touch()
-    (tmp_path / ".0123456789abcdef.part").touch()
-    kept = [tmp_path / ".notes.part.png", tmp_path / "a.part.png"]
-    for path in kept:
-        path.touch()
-    remove_parts(tmp_path)
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {*kept, tmp_path / "sub" / "whole.png"}

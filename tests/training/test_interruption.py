@@ -15,7 +15,7 @@ from mtdeblur.weights.store import load_network, read_header
 # Code that kills its own process at the n-th of all the moments at which something begins or ends: batches,
 # checkpoints, validations, files put in place.
 SUICIDE = """
-import os, signal
+import os, pathlib, signal
 import mtdeblur.training.algorithm as algorithm, mtdeblur.training.keeping as keeping
 left = [{moments}]
 def deadly(owner, name):
@@ -32,7 +32,7 @@ training = algorithm.IncrementalTemporalTraining
 for owner, names in {{
     training: ["training_step", "validation_step", "on_validation_epoch_start", "on_save_checkpoint"],
     keeping.Keeper: ["_save", "on_validation_end", "on_train_batch_end", "on_train_end"],
-    keeping.os: ["replace"],
+    pathlib.Path: ["replace"],
     keeping: ["save_network", "write_atomically"],
 }}.items():
     for name in names:

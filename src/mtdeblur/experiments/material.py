@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mtdeblur.experiments.catalogue import StandIn, TestMaking
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import Motion
+from mtdeblur.files.atomic import atomic_folder
 from mtdeblur.media.pictures import Picture, list_pictures, write_picture
 
 HELD_OUT = "coffee"
@@ -199,13 +199,12 @@ class _PhotographStudio(NamedTuple):
             how.goal,
         )
         made = f"TL{level}-{_hash([self.key, self.making.model_dump(), how.seed, how.goal, how.gamma])}"
-        target, part = self.folder / made, self.folder / f"{made}.part"
+        target = self.folder / made
         if not target.exists():
-            shutil.rmtree(part, ignore_errors=True)
-            faults = simulate(self.photographs, part, self.making.exposures, simulation, workers=1)
-            if faults:
-                raise UserError("; ".join(faults.values()))
-            part.rename(target)
+            with atomic_folder(target) as part:
+                faults = simulate(self.photographs, part, self.making.exposures, simulation, workers=1)
+                if faults:
+                    raise UserError("; ".join(faults.values()))
         return TestSet(made, tuple(test_pairs(target)))
 
 

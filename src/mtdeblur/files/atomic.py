@@ -1,9 +1,10 @@
-"""Atomic files: a reader sees the old file or the whole new one, never half of it."""
+"""Atomic files and folders: a reader sees the old file or the whole new one, never half of it."""
 
 import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections import Counter
 from collections.abc import Generator, Sequence
@@ -77,6 +78,24 @@ def write_text(path: Path, text: str) -> None:
         UserError: as `atomic_path` does.
     """
     write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Generator[Path]:
+    """Give a folder that is not there yet; it becomes `path`, also new, when the block ends well.
+
+    If it does not end well, what was written stays beside `path` until the next attempt begins anew.
+
+    Args:
+        path: folder to make.
+
+    Yields:
+        where to make it.
+    """
+    part = path.with_name(path.name + _PART)
+    shutil.rmtree(part, ignore_errors=True)
+    yield part
+    part.rename(path)
 
 
 def plain_name(name: str) -> str:

@@ -1,12 +1,12 @@
 """What a run keeps: checkpoints that resume, the best weights, the history; and how it stops."""
 
 import json
-import os
 import pickle
 import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self
@@ -16,8 +16,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from mtdeblur.errors import UserError
-from mtdeblur.files.atomic import write_atomically
+from mtdeblur.errors import UserError, one_line
+from mtdeblur.files.atomic import atomic_path, write_atomically
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
 from mtdeblur.training.progress import say
@@ -164,13 +164,12 @@ class Keeper(Callback):
         training.minutes += (now - self.counted) / 60
         self.counted = self.saved = now
         self.saved_batches = training.batches_done
-        part = self.folder / f"{CHECKPOINT}.part"
+        target = self.folder / CHECKPOINT
         try:
-            trainer.save_checkpoint(part, weights_only=False)
-            if trainer.is_global_zero:
-                os.replace(part, self.folder / CHECKPOINT)
-        except (OSError, RuntimeError) as error:  # PyTorch reports a full disk as a RuntimeError
-            raise UserError(f"cannot write {self.folder / CHECKPOINT}: {error}") from error
+            with atomic_path(target) if trainer.is_global_zero else nullcontext(target) as part:
+                trainer.save_checkpoint(part, weights_only=False)  # every process; the first one writes
+        except RuntimeError as error:  # PyTorch's, of a full disk
+            raise UserError(f"cannot write {target}: {one_line(error)}") from error
 
 
 class Pace(Callback):

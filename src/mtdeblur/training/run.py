@@ -20,7 +20,7 @@ from mtdeblur.data.feeding.pack import Pack, build_pack
 from mtdeblur.data.feeding.stored import Dataset
 from mtdeblur.data.feeding.validation import validation_sets
 from mtdeblur.errors import UserError
-from mtdeblur.files.atomic import write_atomically
+from mtdeblur.files.atomic import remove_parts, write_atomically
 from mtdeblur.files.journal import lock_folder
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
@@ -112,6 +112,7 @@ def train(
             _say_what_is_missing(config, network)
         data = _open_data(config, folder, begun)
         if is_first_process():
+            remove_parts(folder)
             write_atomically(folder / CONFIG, write_config(config).encode())
         sets = list(validation_sets(data, limit=config.validation.photos))
         module = IncrementalTemporalTraining(network, config, sets, compiled=compiled)
