@@ -19,8 +19,8 @@ import torch
 import typer
 
 import mtdeblur
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.evaluation.provenance import commit, device_name, processor_name
 from mtdeblur.media.pictures import read_pixels
 

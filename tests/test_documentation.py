@@ -13,7 +13,7 @@ from mtdeblur.data.disk import layouts
 from mtdeblur.data.disk import pairs as room
 from mtdeblur.networks import registry
 from mtdeblur.networks.convert import ProgressiveAdapter
-from mtdeblur.training.reading import parse_config
+from mtdeblur.training.config_file import parse_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])

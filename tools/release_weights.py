@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from torch import nn
 
-from mtdeblur.evaluation.pairs import find_pairs
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.evaluation.protocol import averages, measure_all
 from mtdeblur.files.atomic import write_text
 from mtdeblur.inference.deblurrer import load

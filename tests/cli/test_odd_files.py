@@ -19,9 +19,9 @@ from mtdeblur.data.making.from_frames import augment
 from mtdeblur.data.making.from_photographs import simulate
 from mtdeblur.data.making.plan import Recipe
 from mtdeblur.exposure.simulate import Motion
-from mtdeblur.inference.sheets import make_sheet
-from mtdeblur.inference.sheets import plan as plan_sheets
 from mtdeblur.media.pictures import read_size
+from mtdeblur.media.sheets import make_sheet
+from mtdeblur.media.sheets import plan as plan_sheets
 from mtdeblur.media.video import video_frames
 
 NAME = os.fsdecode(b"caf\xe9")

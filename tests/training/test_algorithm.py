@@ -17,8 +17,8 @@ from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate
 from mtdeblur.training.batches import open_stream
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
+from mtdeblur.training.config_file import parse_config
 from mtdeblur.training.network import build_network
-from mtdeblur.training.reading import parse_config
 from mtdeblur.training.run import train
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtdeblur.training.reading import read_config
+from mtdeblur.training.config_file import read_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import load_network, read_header
 
@@ -16,7 +16,7 @@ from mtdeblur.weights.store import load_network, read_header
 # checkpoints, validations, files put in place.
 SUICIDE = """
 import os, pathlib, signal
-import mtdeblur.training.algorithm as algorithm, mtdeblur.training.keeping as keeping
+import mtdeblur.training.algorithm as algorithm, mtdeblur.training.checkpoints as checkpoints
 left = [{moments}]
 def deadly(owner, name):
     inner = getattr(owner, name)
@@ -31,9 +31,9 @@ def deadly(owner, name):
 training = algorithm.IncrementalTemporalTraining
 for owner, names in {{
     training: ["training_step", "validation_step", "on_validation_epoch_start", "on_save_checkpoint"],
-    keeping.Keeper: ["_save", "on_validation_end", "on_train_batch_end", "on_train_end"],
+    checkpoints.Keeper: ["_save", "on_validation_end", "on_train_batch_end", "on_train_end"],
     pathlib.Path: ["replace"],
-    keeping: ["save_network", "write_atomically"],
+    checkpoints: ["save_network", "write_atomically"],
 }}.items():
     for name in names:
         deadly(owner, name)

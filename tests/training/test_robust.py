@@ -16,8 +16,8 @@ from mtdeblur.networks.contract import members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 from mtdeblur.training.config import DataConfig, OptimiserConfig, TrainingConfig
+from mtdeblur.training.config_file import FIRST_VALUES, fingerprint, first_difference, parse_config
 from mtdeblur.training.network import build_network
-from mtdeblur.training.reading import FIRST_VALUES, fingerprint, first_difference, parse_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import read_header
 

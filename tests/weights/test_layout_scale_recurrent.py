@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.errors import UserError
 from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.media.pictures import read_picture
 from mtdeblur.networks.scale_recurrent import ScaleRecurrentConfig

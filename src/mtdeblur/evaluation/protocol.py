@@ -9,10 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.errors import UserError, one_line
 from mtdeblur.evaluation.metrics import SMALLEST_SIDE, SSIM_CONVENTIONS, psnr, ssim
-from mtdeblur.evaluation.pairs import Pair
-from mtdeblur.inference.engines import out_of_memory
+from mtdeblur.inference.devices import out_of_memory
 from mtdeblur.media.pictures import read_pixels
 
 Pixels = NDArray[Any]

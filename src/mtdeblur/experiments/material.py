@@ -16,7 +16,6 @@ from mtdeblur.data.feeding.pack import Pack, build_pack
 from mtdeblur.data.making.camera import Simulation
 from mtdeblur.data.making.from_photographs import simulate
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.pairs import find_pairs as test_pairs
 from mtdeblur.experiments.catalogue import StandIn, TestMaking
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.sensor import Sensor
@@ -86,7 +85,7 @@ def prepare(
         data = {"pack": str(pack)}
         studio, stamp = _PhotographStudio(_held_out(Pack(pack)), making, folder, _key(pack)), "simulated"
     sets = {
-        name: (_test_set(test_pairs(real[name])),) if name in real else studio.stand_in(name, how)
+        name: (_test_set(find_pairs(real[name])),) if name in real else studio.stand_in(name, how)
         for name, how in wanted.items()
     }
     stamps = {name: "" if name in real else stamp for name in sets}
@@ -159,7 +158,7 @@ class _DatasetStudio(NamedTuple):
     def stand_in(self, name: str, how: StandIn) -> tuple[TestSet, ...]:
         """Its pairs as they are for sets of many levels; one level of all exposures for the others."""
         if how.levels[1:]:
-            return (_test_set(test_pairs(self.folder)),)
+            return (_test_set(find_pairs(self.folder)),)
         level = how.levels[0]
         pairs = [
             Pair(str(ladder.path(1).relative_to(self.folder)), ladder.path(level), ladder.path(how.goal))
@@ -205,7 +204,7 @@ class _PhotographStudio(NamedTuple):
                 faults = simulate(self.photographs, part, self.making.exposures, simulation, workers=1)
                 if faults:
                     raise UserError("; ".join(faults.values()))
-        return TestSet(made, tuple(test_pairs(target)))
+        return TestSet(made, tuple(find_pairs(target)))
 
 
 def _key(data: Path) -> str:

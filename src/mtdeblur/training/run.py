@@ -24,8 +24,7 @@ from mtdeblur.files.atomic import remove_parts, write_atomically
 from mtdeblur.files.journal import lock_folder
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
-from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.keeping import (
+from mtdeblur.training.checkpoints import (
     BEST_WEIGHTS,
     CHECKPOINT,
     LAST_WEIGHTS,
@@ -35,9 +34,10 @@ from mtdeblur.training.keeping import (
     Pace,
     batches_done,
 )
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.config_file import fingerprint, first_difference, read_config, write_config
 from mtdeblur.training.network import build_network
 from mtdeblur.training.progress import Progress, is_first_process, quiet, say
-from mtdeblur.training.reading import fingerprint, first_difference, read_config, write_config
 from mtdeblur.weights.backbone import has_backbone
 from mtdeblur.weights.foreign import is_foreign
 from mtdeblur.weights.store import read_header

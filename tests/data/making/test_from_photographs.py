@@ -13,6 +13,7 @@ import pytest
 from skimage.io import imread, imsave
 
 from mtdeblur.data.disk.manifest import check_dataset, read_manifest
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.data.disk.photographs import Photograph, find_photographs
 from mtdeblur.data.feeding.stored import Dataset
 from mtdeblur.data.making import build as building
@@ -20,7 +21,6 @@ from mtdeblur.data.making import camera
 from mtdeblur.data.making.camera import Simulation, prepare, simulate_pair
 from mtdeblur.data.making.from_photographs import simulate
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.exposure.crf import IDENTITY
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import Motion

@@ -29,6 +29,7 @@ def find_pairs(
     layout: str | None = None,
     split: str = "test",
     *,
+    maximum: int | None = None,
     optional: bool = False,
     report: Tell = tell,
 ) -> list[Pair]:
@@ -43,6 +44,7 @@ def find_pairs(
         folder: the data set.
         layout: a name of `LAYOUTS`, in any case; None recognises it.
         split: `train`, `valid` or `test`.
+        maximum: take no more than this many, spread evenly over the data set.
         optional: give an empty list where there are no such pairs.
         report: is told of what is left out.
 
@@ -58,7 +60,7 @@ def find_pairs(
         if found.pairs:
             if found.faults:
                 report(found.faults)
-            return found.pairs
+            return found.pairs if maximum is None else _spread(found.pairs, maximum)
         faults = faults or found.faults
     if faults:
         raise UserError(in_short(faults))
@@ -74,7 +76,7 @@ def find_pairs(
     )
 
 
-def spread(pairs: list[Pair], maximum: int) -> list[Pair]:
+def _spread(pairs: list[Pair], maximum: int) -> list[Pair]:
     """No more than so many pairs, spread evenly."""
     if len(pairs) <= maximum:
         return pairs

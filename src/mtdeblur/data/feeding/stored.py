@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdeblur.data.disk.manifest import MANIFEST
-from mtdeblur.data.disk.pairs import Ladder, find_ladders, find_pairs, manifest_ladders, spread
+from mtdeblur.data.disk.pairs import Ladder, find_ladders, find_pairs, manifest_ladders
 from mtdeblur.data.feeding.contents import TrainingData
 from mtdeblur.errors import UserError
 
@@ -29,8 +29,8 @@ class Dataset(TrainingData):
         else:
             self.ladders, others = find_ladders(find_pairs(folder, split="train"))
             self.pairs = [(pair.blur, pair.sharp) for pair in others]
-        held_out = find_pairs(folder, split="valid", optional=True)
-        self.valid_pairs = [(pair.blur, pair.sharp) for pair in spread(held_out, valid)]
+        held_out = find_pairs(folder, split="valid", maximum=valid, optional=True)
+        self.valid_pairs = [(pair.blur, pair.sharp) for pair in held_out]
 
 
 class Order:

@@ -12,7 +12,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.evaluation.provenance import identify_weights
 from mtdeblur.experiments.catalogue import Experiment, Row, paper_config
 from mtdeblur.networks.contract import Contract, members
-from mtdeblur.networks.survey import parameters
+from mtdeblur.networks.cost import parameters
 from mtdeblur.networks.unroll import Step, default_steps
 from mtdeblur.weights.catalogue import find_weights
 from mtdeblur.weights.store import advised_steps, load_network

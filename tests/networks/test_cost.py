@@ -6,8 +6,8 @@ import pytest
 from torch import nn
 
 from mtdeblur.networks.contract import Contract
+from mtdeblur.networks.cost import multiply_accumulates, parameters, survey
 from mtdeblur.networks.registry import NETWORKS, Entry, conversion, create_network
-from mtdeblur.networks.survey import multiply_accumulates, parameters, survey
 from mtdeblur.networks.unroll import Step
 
 FULL = Step()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mtdeblur.errors import UserError
-from mtdeblur.inference.sheets import CROPS, Column, Item, make_sheet, plan, sheet
 from mtdeblur.media.pictures import read_picture
+from mtdeblur.media.sheets import CROPS, Column, Item, make_sheet, plan, sheet
 
 SIDE = 64
 

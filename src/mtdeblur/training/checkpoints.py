@@ -20,8 +20,8 @@ from mtdeblur.errors import UserError, one_line
 from mtdeblur.files.atomic import atomic_path, write_atomically
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
+from mtdeblur.training.config_file import fingerprint
 from mtdeblur.training.progress import say
-from mtdeblur.training.reading import fingerprint
 from mtdeblur.weights.store import save_network
 
 CHECKPOINT = "last.ckpt"

@@ -5,7 +5,7 @@ import pytest
 
 from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.evaluation.protocol import Figures, PairFigures
-from mtdeblur.experiments.choosing import PAIRS, SIDE, furthest_part, most_blurred
+from mtdeblur.experiments.drawing import PAIRS, SIDE, furthest_part, most_blurred
 from mtdeblur.experiments.material import TestSet
 
 

@@ -19,7 +19,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.evaluation import protocol
 from mtdeblur.experiments import measuring, reproducing
 from mtdeblur.experiments.catalogue import experiment, only
-from mtdeblur.experiments.given import take_weights
+from mtdeblur.experiments.external_weights import take_weights
 from mtdeblur.experiments.reproducing import Request, reproduce
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.networks.registry import create_network

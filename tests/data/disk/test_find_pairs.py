@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from mtdeblur.data.disk.pairs import Pair, find_pairs
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.pairs import Pair, find_pairs
 
 
 def lay_out(root, *files):
@@ -41,8 +41,8 @@ def test_the_layout_of_gopro(tmp_path, parent):
 
 def test_a_maximum_is_spread_over_the_data_set(tmp_path):
     lay_out(tmp_path, *(f"{side}/{n}.png" for side in ("blur", "sharp") for n in range(9)))
-    assert [pair.name for pair in find_pairs(tmp_path, 3)] == ["0", "3", "6"]
-    assert len(find_pairs(tmp_path, 100)) == 9
+    assert [pair.name for pair in find_pairs(tmp_path, maximum=3)] == ["0", "3", "6"]
+    assert len(find_pairs(tmp_path, maximum=100)) == 9
 
 
 @pytest.mark.parametrize(
