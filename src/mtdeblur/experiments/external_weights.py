@@ -14,6 +14,7 @@ from mtdeblur.experiments.catalogue import Experiment, Row, paper_config
 from mtdeblur.networks.contract import Contract, members
 from mtdeblur.networks.cost import parameters
 from mtdeblur.networks.unroll import Step, default_steps
+from mtdeblur.training.network import build_approach
 from mtdeblur.weights.catalogue import find_weights
 from mtdeblur.weights.store import advised_steps, load_network
 
@@ -88,4 +89,5 @@ def _usual_steps(row: Row, network: nn.Module) -> tuple[Step, ...]:
     own = default_steps(network)
     if len(own) == 1 or cast("Contract", network.contract).scales:
         return own
-    return paper_config(row).approach.steps(row.iterations, len(members(network)))
+    steps = build_approach(paper_config(row), network).steps(row.iterations)
+    return tuple(step for step in steps if step.network < len(members(network)))

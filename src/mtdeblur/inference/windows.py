@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mtdeblur.networks.contract import ProgressiveNetwork
-from mtdeblur.networks.unroll import StepLike, resize, unroll
+from mtdeblur.networks.unroll import Step, resize, unroll
 
 OVERLAP = 64
 """Pixels that neighbouring windows share at least; no more than a quarter of a window."""
@@ -65,7 +65,7 @@ def spans(length: int, side: int, multiple: int = 1) -> list[Span]:
 def unroll_windows(
     networks: Sequence[ProgressiveNetwork],
     blurred: Tensor,
-    steps: Sequence[StepLike],
+    steps: Sequence[Step],
     side: int,
     report: Report | None = None,
 ) -> Iterator[Tensor]:

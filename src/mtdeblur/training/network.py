@@ -7,11 +7,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.approaches import SCALES
+from mtdeblur.approaches import SCALES, Approach, OneStage, SeparateWeights, TruncatedBackPropagation
 from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.contract import Contract, Several, members
 from mtdeblur.networks.registry import create_network
-from mtdeblur.training.config import ApproachConfig, TrainingConfig
+from mtdeblur.training.config import TrainingConfig
 from mtdeblur.weights.backbone import has_backbone, load_backbone
 from mtdeblur.weights.store import load_network
 
@@ -54,13 +54,23 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
     return network.train()
 
 
-def trained_together(model: nn.Module, approach: ApproachConfig) -> bool:
-    """Whether an approach trains all steps of a plan together, through the state that they hand on.
+def build_approach(config: TrainingConfig, network: nn.Module) -> Approach:
+    """The configured approach, for a network as `build_network` makes it.
 
-    So it is for a network of several stages, such as MAXIM: only the next stage trains what a stage hands on.
-    The stacking version's networks are trained one after the other.
+    A network with weights of its own for each step carries each step out by the member of its number. Stages
+    that hand each other a state are trained together: only the next stage trains what a stage hands on.
     """
-    return approach.name == "stacked" and len(members(model)) > 1 and not isinstance(model, Several)
+    approach, count = config.approach.build(), len(members(network))
+    if _has_stages(network):
+        return TruncatedBackPropagation(SeparateWeights(OneStage(count), count), count)
+    several = count > 1 and config.approach.networks == 1
+    return SeparateWeights(approach, count) if several else approach
+
+
+def _has_stages(network: nn.Module) -> bool:
+    """Whether the network itself has several members, all at full resolution."""
+    own = len(members(network)) > 1 and not isinstance(network, Several)
+    return own and max(cast("Contract", network.contract).scales) == 1
 
 
 def _check_members(network: nn.Module, config: TrainingConfig) -> None:

@@ -4,7 +4,7 @@ import importlib
 import signal
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +95,7 @@ def train(
             one, another process is at work in the folder, the data is missing, or there is no such device.
     """
     _check_devices(config, device, devices)
-    with lock_folder(folder) if is_first_process() else nullcontext():
+    with lock_folder(folder) if is_first_process() else nullcontext(), ExitStack() as opened:
         checkpoint = folder / CHECKPOINT
         begun = checkpoint.exists()
         if begun and not resume:
@@ -110,7 +110,7 @@ def train(
         network = build_network(config)
         if not begun:
             _say_what_is_missing(config, network)
-        data = _open_data(config, folder, begun)
+        data = opened.enter_context(closing(_open_data(config, folder, begun)))
         if is_first_process():
             remove_parts(folder)
             write_atomically(folder / CONFIG, write_config(config).encode())

@@ -53,8 +53,11 @@ class Pack(TrainingData):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._archive: zipfile.ZipFile | None = None
         try:
-            root = path if path.is_dir() else zipfile.Path(zipfile.ZipFile(path))
+            if not path.is_dir():
+                self._archive = zipfile.ZipFile(path)
+            root = path if self._archive is None else zipfile.Path(self._archive)
         except (OSError, zipfile.BadZipFile) as error:
             why = reason(error) if isinstance(error, OSError) else error
             raise UserError(f"{path} is no training pack ({why}); make one with 'mtdeblur pack'") from error
@@ -71,6 +74,11 @@ class Pack(TrainingData):
         for frames in self.clips:
             if len(frames) < FRAMES:
                 raise UserError(f"{path}: a clip has {len(frames)} frames; an exposure needs {FRAMES}")
+
+    def close(self) -> None:
+        """Close the archive."""
+        if self._archive is not None:
+            self._archive.close()
 
 
 def build_pack(
