@@ -19,10 +19,10 @@ import torch
 import typer
 
 import mtdeblur
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.evaluation.provenance import commit, device_name, processor_name
 from mtdeblur.media.pictures import read_pixels
+from mtdeblur.metrics.arrays import psnr
 
 
 class Row(NamedTuple):

@@ -9,10 +9,10 @@ from mtdeblur.data.photographs import find_photographs
 from mtdeblur.data.simulated import SMALLEST_SIDE, Simulation, prepare
 from mtdeblur.data.simulated import simulate_pair as simulate_prepared
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation import metrics
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import Motion, margin
+from mtdeblur.metrics import quality as metrics
+from mtdeblur.metrics.arrays import psnr
 
 STILL = Motion(length=8.0, layers=0.0)
 CLEAN = Sensor(noisy=0.0, compressed=0.0)

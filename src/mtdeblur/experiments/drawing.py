@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from mtdeblur.data.datasets import Pair
 from mtdeblur.errors import require
-from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.evaluation.spectrum import spectral_density
 from mtdeblur.experiments.choosing import Part, furthest_part, most_blurred
 from mtdeblur.experiments.material import Material
 from mtdeblur.experiments.measuring import Subject
 from mtdeblur.experiments.results import Report
 from mtdeblur.media.pictures import read_pixels
+from mtdeblur.metrics.arrays import psnr
+from mtdeblur.metrics.spectrum import spectral_density
 
 Pixels = NDArray[Any]
 Dot = tuple[str, str, float, float]

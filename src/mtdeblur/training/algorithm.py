@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mtdeblur.approaches import Goal, at_level_one, one_stage
 from mtdeblur.data.ladders import LadderBatch
 from mtdeblur.data.validation import ValidationSet
-from mtdeblur.evaluation.metrics import psnr
+from mtdeblur.metrics.arrays import psnr
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import ProgressiveNetwork, Several, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
