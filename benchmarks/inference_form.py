@@ -17,7 +17,7 @@ from torch import Tensor
 
 import mtdeblur
 from mtdeblur.evaluation.provenance import commit, device_name, processor_name
-from mtdeblur.inference.engines import DTYPES
+from mtdeblur.inference.devices import DTYPES
 from mtdeblur.networks.contract import ProgressiveNetwork, State, inference_form, members
 from mtdeblur.networks.unroll import carry_out, default_steps
 from mtdeblur.weights.catalogue import find_weights

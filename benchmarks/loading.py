@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.ladders import Exposures, LadderStream
-from mtdeblur.data.sources import decode
-from mtdeblur.data.stored import Dataset
+from mtdeblur.data.disk.decode import decode
+from mtdeblur.data.feeding.cache import Decoded
+from mtdeblur.data.feeding.stored import Dataset
+from mtdeblur.data.feeding.stream import Exposures, LadderStream
 from mtdeblur.evaluation.provenance import commit, processor_name
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.levels import temporal_ladder

@@ -23,7 +23,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from mtdeblur.evaluation.pairs import find_pairs
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.evaluation.provenance import commit
 from mtdeblur.exposure.crf import CRF, GAMMA, IDENTITY
 from mtdeblur.exposure.sensor import Sensor, record

@@ -19,7 +19,7 @@ import torch
 import typer
 
 import mtdeblur
-from mtdeblur.evaluation.pairs import find_pairs
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.evaluation.provenance import commit, device_name, processor_name
 from mtdeblur.media.pictures import read_pixels
 from mtdeblur.metrics.arrays import psnr

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtdeblur.approaches import multi_temporal
-from mtdeblur.data.photographs import find_photographs, public_domain_photographs
+from mtdeblur.data.disk.photographs import find_photographs, public_domain_photographs
 from mtdeblur.exposure.crf import GammaCRF
 from mtdeblur.exposure.simulate import Motion, margin, simulate_ladder
 from mtdeblur.media.pictures import to_8_bits

@@ -9,10 +9,11 @@ import pytest
 import torch
 import yaml
 
-from mtdeblur.data import datasets, layouts
+from mtdeblur.data.disk import layouts
+from mtdeblur.data.disk import pairs as room
 from mtdeblur.networks import registry
 from mtdeblur.networks.convert import ProgressiveAdapter
-from mtdeblur.training.reading import parse_config
+from mtdeblur.training.config_file import parse_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
@@ -90,7 +91,7 @@ def night(tmp_path, monkeypatch):
     added, listed = (eval(f"{{{text}}}", vars(layouts) | {}) for text in (entry, by_lists))
     pairs = layouts.LAYOUTS["pairs"]
     known = {name: layout for name, layout in layouts.LAYOUTS.items() if name != "pairs"}
-    monkeypatch.setattr(datasets, "LAYOUTS", known | added | {"pairs": pairs})
+    monkeypatch.setattr(room, "LAYOUTS", known | added | {"pairs": pairs})
     return files, listed
 
 
@@ -101,16 +102,16 @@ def test_the_data_set_that_the_page_adds_is_found(night, capsys):
     training = [file for file in files if file.startswith("training/")]
     assert [word for line in lines for word in line.split()[1:]] == [f"NIGHT/{file}" for file in training]
     assert [line.split()[0] for line in lines] == ["seq01/0001", "seq02/0001"]
-    (test,) = datasets.find_pairs(Path("NIGHT"), "night")
+    (test,) = room.find_pairs(Path("NIGHT"), "night")
     assert (test.blur, test.sharp) == tuple(Path("NIGHT") / file for file in files[-2:])
-    assert datasets.find_pairs(Path("NIGHT")) == [test]
+    assert room.find_pairs(Path("NIGHT")) == [test]
 
 
 def test_the_data_set_on_the_page_may_list_its_pairs(night, monkeypatch):
     files, listed = night
-    monkeypatch.setattr(datasets, "LAYOUTS", listed)
+    monkeypatch.setattr(room, "LAYOUTS", listed)
     Path("NIGHT/test_pairs.txt").write_text(f"{files[-1]} {files[-2]}\n")
-    (pair,) = datasets.find_pairs(Path("NIGHT"))
+    (pair,) = room.find_pairs(Path("NIGHT"))
     assert (pair.blur, pair.sharp) == tuple(Path("NIGHT") / file for file in files[-2:])
 
 

@@ -19,13 +19,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from mtdeblur.data.pack import Pack
+from mtdeblur.data.feeding.pack import Pack
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.batches import open_stream
+from mtdeblur.training.config_file import find_config, read_config
 from mtdeblur.training.network import build_network
-from mtdeblur.training.reading import find_config, read_config
 from mtdeblur.training.run import train
 
 STAGES = {"release-mtrnn-start": 0.42, "release-mtrnn": 0.58}

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 from torch import nn
 
-from mtdeblur.evaluation.pairs import find_pairs
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.evaluation.protocol import averages, measure_all
+from mtdeblur.files.atomic import write_text
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.weights.catalogue import FILES, HERE
 from mtdeblur.weights.store import load_network, read_header, save_network
@@ -69,7 +70,7 @@ def release(
         "network": header.network,
         "quality": quality,
     }
-    path.write_text(json.dumps(catalogue, indent=2) + "\n")
+    write_text(path, json.dumps(catalogue, indent=2) + "\n")
 
 
 def mix(network: nn.Module, start: nn.Module, share: float) -> None:

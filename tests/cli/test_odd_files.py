@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtdeblur.data.augment import augment
-from mtdeblur.data.datasets import find_pairs
-from mtdeblur.data.manifest import read_manifest
-from mtdeblur.data.pack import Pack, build_pack
-from mtdeblur.data.photographs import find_photographs
-from mtdeblur.data.recipes import Recipe
-from mtdeblur.data.simulate import simulate
-from mtdeblur.data.simulated import Simulation
+from mtdeblur.data.disk.manifest import read_manifest
+from mtdeblur.data.disk.pairs import find_pairs
+from mtdeblur.data.disk.photographs import find_photographs
+from mtdeblur.data.feeding.pack import Pack, build_pack
+from mtdeblur.data.making.camera import Simulation
+from mtdeblur.data.making.from_frames import augment
+from mtdeblur.data.making.from_photographs import simulate
+from mtdeblur.data.making.plan import Recipe
 from mtdeblur.exposure.simulate import Motion
-from mtdeblur.inference.sheets import make_sheet
-from mtdeblur.inference.sheets import plan as plan_sheets
 from mtdeblur.media.pictures import read_size
+from mtdeblur.media.sheets import make_sheet
+from mtdeblur.media.sheets import plan as plan_sheets
 from mtdeblur.media.video import video_frames
 
 NAME = os.fsdecode(b"caf\xe9")

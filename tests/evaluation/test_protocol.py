@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.pairs import Pair
 from mtdeblur.evaluation.protocol import PairFigures, averages, measure, measure_all
 from mtdeblur.evaluation.provenance import Subject
 from mtdeblur.evaluation.tables import Report, as_csv, as_json, as_tables

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtdeblur.data.augment import augment
-from mtdeblur.data.pack import Pack
-from mtdeblur.data.recipes import Recipe
+from mtdeblur.data.feeding.pack import Pack
+from mtdeblur.data.making.from_frames import augment
+from mtdeblur.data.making.plan import Recipe
 from mtdeblur.errors import UserError
 from mtdeblur.experiments.catalogue import StandIn, TestMaking, base
 from mtdeblur.experiments.material import prepare

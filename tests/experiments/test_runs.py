@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from mtdeblur.data.decoded import Decoded
+from mtdeblur.data.feeding.cache import Decoded
 from mtdeblur.errors import UserError
 from mtdeblur.experiments.catalogue import experiment, merge, training_config
 from mtdeblur.experiments.material import prepare
 from mtdeblur.experiments.runs import as_run, carry_out_all
-from mtdeblur.training.keeping import batches_done
-from mtdeblur.training.reading import parse_config
+from mtdeblur.training.checkpoints import batches_done
+from mtdeblur.training.config_file import parse_config
 from mtdeblur.training.run import train
 
 

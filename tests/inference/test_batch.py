@@ -11,7 +11,7 @@ from PIL import Image
 
 from mtdeblur.errors import UserError
 from mtdeblur.inference.batch import Job, Observer, deblur_files, plan, sizes
-from mtdeblur.inference.comparison import side_by_side
+from mtdeblur.media.comparison import side_by_side
 from mtdeblur.media.pictures import Picture, read_picture
 
 

@@ -10,9 +10,9 @@ from torch import nn
 import mtdeblur
 from mtdeblur.errors import UserError
 from mtdeblur.inference import deblurrer as module
-from mtdeblur.inference import engines
+from mtdeblur.inference import devices
 from mtdeblur.inference.deblurrer import Deblurrer, load
-from mtdeblur.inference.engines import choose_precision, fast_bfloat16
+from mtdeblur.inference.devices import choose_precision, fast_bfloat16
 from mtdeblur.inference.windows import unroll_windows
 from mtdeblur.networks.contract import Contract, Several
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
@@ -237,7 +237,7 @@ def test_bfloat16_differs_little_and_is_chosen_only_where_it_is_fast_and_safe(mo
         (False, True, "float32"),
         (True, False, "float32"),
     ):
-        monkeypatch.setattr(engines, "fast_bfloat16", lambda device, fast=fast: fast)
+        monkeypatch.setattr(devices, "fast_bfloat16", lambda device, fast=fast: fast)
         facts = contract if safe else replace(contract, precisions=("float32",))
         assert choose_precision("auto", facts, cpu) == chosen
 
@@ -252,7 +252,7 @@ def test_bfloat16_differs_little_and_is_chosen_only_where_it_is_fast_and_safe(mo
     ],
 )
 def test_fast_bfloat16_asks_the_processor(monkeypatch, machine, capabilities, fast):
-    monkeypatch.setattr(engines.platform, "machine", lambda: machine)
+    monkeypatch.setattr(devices.platform, "machine", lambda: machine)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert fast_bfloat16(torch.device("cpu")) is fast
     assert fast_bfloat16(SimpleNamespace(type="mps")) is False

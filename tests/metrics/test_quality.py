@@ -1,4 +1,4 @@
-"""Each convention against scikit-image, or a second statement of its definition, window by window, in float64."""
+"""Each convention against scikit-image, or a second statement of its definition, window by window."""
 
 import numpy as np
 import pytest

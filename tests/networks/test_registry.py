@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import members, pad_to_multiple, same_state
+from mtdeblur.networks.cost import multiply_accumulates
 from mtdeblur.networks.registry import NETWORKS, create_network, network_options
-from mtdeblur.networks.survey import multiply_accumulates
 from mtdeblur.networks.unroll import Step, carry_out, default_steps, resize, unroll
 
 SMALL = {

@@ -14,7 +14,7 @@ from PIL import Image
 
 import mtdeblur as package
 from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.reading import parse_config
+from mtdeblur.training.config_file import parse_config
 
 SOURCE = Path(package.__file__).resolve().parents[1]
 MAIN = f"""import signal, sys; sys.path.insert(0, {str(SOURCE)!r})

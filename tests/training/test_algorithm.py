@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.data.ladders import LadderBatch, LadderStream
-from mtdeblur.data.pack import Pack
+from mtdeblur.data.feeding.pack import Pack
+from mtdeblur.data.feeding.stream import LadderBatch, LadderStream
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, detach, learning_rate
 from mtdeblur.training.batches import open_stream
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
+from mtdeblur.training.config_file import parse_config
 from mtdeblur.training.network import build_network
-from mtdeblur.training.reading import parse_config
 from mtdeblur.training.run import train
 
 

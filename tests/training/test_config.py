@@ -8,7 +8,7 @@ import pytest
 
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.reading import (
+from mtdeblur.training.config_file import (
     CONFIGS,
     find_config,
     fingerprint,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mtdeblur.networks.survey import costs_of_steps
+from mtdeblur.networks.cost import costs_of_steps
 from mtdeblur.networks.unroll import default_steps
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.cost import batch_cost

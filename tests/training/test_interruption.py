@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtdeblur.training.reading import read_config
+from mtdeblur.training.config_file import read_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import load_network, read_header
 
 # Code that kills its own process at the n-th of all the moments at which something begins or ends: batches,
 # checkpoints, validations, files put in place.
 SUICIDE = """
-import os, signal
-import mtdeblur.training.algorithm as algorithm, mtdeblur.training.keeping as keeping
+import os, pathlib, signal
+import mtdeblur.training.algorithm as algorithm, mtdeblur.training.checkpoints as checkpoints
 left = [{moments}]
 def deadly(owner, name):
     inner = getattr(owner, name)
@@ -31,9 +31,9 @@ def deadly(owner, name):
 training = algorithm.IncrementalTemporalTraining
 for owner, names in {{
     training: ["training_step", "validation_step", "on_validation_epoch_start", "on_save_checkpoint"],
-    keeping.Keeper: ["_save", "on_validation_end", "on_train_batch_end", "on_train_end"],
-    keeping.os: ["replace"],
-    keeping: ["save_network", "write_atomically"],
+    checkpoints.Keeper: ["_save", "on_validation_end", "on_train_batch_end", "on_train_end"],
+    pathlib.Path: ["replace"],
+    checkpoints: ["save_network", "write_atomically"],
 }}.items():
     for name in names:
         deadly(owner, name)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtdeblur.training.reading import read_config
+from mtdeblur.training.config_file import read_config
 from mtdeblur.training.run import train
 
 

@@ -14,8 +14,8 @@ from mtdeblur.networks.registry import NETWORKS
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.config_file import parse_config
 from mtdeblur.training.network import build_network
-from mtdeblur.training.reading import parse_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import read_header
 

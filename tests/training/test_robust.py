@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from mtdeblur.data.ladders import LadderStream
+from mtdeblur.data.feeding.stream import LadderStream
 from mtdeblur.errors import UserError
-from mtdeblur.media.journal import lock_folder
+from mtdeblur.files.journal import lock_folder
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.registry import create_network
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 from mtdeblur.training.config import DataConfig, OptimiserConfig, TrainingConfig
+from mtdeblur.training.config_file import FIRST_VALUES, fingerprint, first_difference, parse_config
 from mtdeblur.training.network import build_network
-from mtdeblur.training.reading import FIRST_VALUES, fingerprint, first_difference, parse_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import read_header
 
@@ -85,7 +85,7 @@ def test_a_damaged_level_is_named_and_its_exposure_left_out(
 
 
 def test_a_damaged_frame_parts_a_clip(pack: Path, tmp_path: Path) -> None:
-    from mtdeblur.data.pack import Pack
+    from mtdeblur.data.feeding.pack import Pack
 
     (tmp_path / "pack/train").mkdir(parents=True)
     pairs(tmp_path / "pack/train/clips", pack, 30, ("one",))

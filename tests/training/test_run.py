@@ -14,7 +14,7 @@ from mtdeblur.errors import UserError
 from mtdeblur.networks.registry import create_network
 from mtdeblur.training import run as room
 from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.reading import read_config
+from mtdeblur.training.config_file import read_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import load_network, read_header
 

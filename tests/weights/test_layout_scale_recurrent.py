@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.pairs import find_pairs
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.media.pictures import read_picture
 from mtdeblur.metrics.arrays import psnr

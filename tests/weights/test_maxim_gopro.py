@@ -9,7 +9,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from mtdeblur.evaluation.pairs import find_pairs
+from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.media.pictures import read_pixels
 from mtdeblur.networks.contract import members

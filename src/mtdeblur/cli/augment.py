@@ -96,8 +96,8 @@ def augment(
             "give the sources, and the folder to create with -o DATASET (see mtdeblur augment --help)"
         )
     from mtdeblur.cli.progress import show_stages
-    from mtdeblur.data.augment import augment as build
-    from mtdeblur.data.recipes import PRESETS, Recipe, goals_below
+    from mtdeblur.data.making.from_frames import augment as build
+    from mtdeblur.data.making.plan import PRESETS, Recipe, goals_below
     from mtdeblur.exposure.crf import crf_named
 
     if preset:
@@ -134,7 +134,7 @@ def augment(
 
 def _check(dataset: Path) -> None:
     from mtdeblur.cli.progress import show_stages
-    from mtdeblur.data.manifest import check_dataset
+    from mtdeblur.data.disk.manifest import check_dataset
 
     total, outcomes = check_dataset(dataset)
     problems = 0

@@ -53,19 +53,20 @@ def curve(
     from rich.progress import track
 
     from mtdeblur.cli.progress import Complaints
+    from mtdeblur.data.disk.pairs import find_pairs
     from mtdeblur.evaluation.curve import as_csv, as_table
-    from mtdeblur.evaluation.pairs import find_pairs
     from mtdeblur.evaluation.protocol import measure_all
     from mtdeblur.evaluation.provenance import describe
     from mtdeblur.evaluation.tables import Report
+    from mtdeblur.files.atomic import check_writable, write_text
     from mtdeblur.inference.deblurrer import load
-    from mtdeblur.media.files import check_writable, write_text
 
     if output is not None:
         check_writable(output)
     complaints = Complaints()
     sets = {
-        str(dataset): find_pairs(dataset, max_images, layout, complaints.left_out) for dataset in datasets
+        str(dataset): find_pairs(dataset, layout, maximum=max_images, report=complaints.left_out)
+        for dataset in datasets
     }
     methods = [
         (

@@ -60,18 +60,18 @@ def evaluate(
     from rich.progress import track
 
     from mtdeblur.cli.progress import Complaints
+    from mtdeblur.data.disk.pairs import find_pairs
     from mtdeblur.evaluation import tables
-    from mtdeblur.evaluation.pairs import find_pairs
     from mtdeblur.evaluation.protocol import measure_all
     from mtdeblur.evaluation.provenance import describe
+    from mtdeblur.files.atomic import check_writable, write_text
     from mtdeblur.inference.deblurrer import load
-    from mtdeblur.media.files import check_writable, write_text
 
     files = {kind: output / f"evaluation.{kind}" for kind in ("csv", "json")} if output else {}
     for path in files.values():
         check_writable(path)
     complaints = Complaints()
-    pairs = find_pairs(folder, max_images, dataset, complaints.left_out)
+    pairs = find_pairs(folder, dataset, maximum=max_images, report=complaints.left_out)
     deblurrer = load(weights, iterations=iterations, device=device, precision=precision.value, tile=tile)
     subject = describe(str(folder), weights, deblurrer)
 

@@ -13,7 +13,7 @@ def networks() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mtdeblur.networks.survey import multiply_accumulates, parameters, survey
+    from mtdeblur.networks.cost import multiply_accumulates, parameters, survey
     from mtdeblur.weights.catalogue import catalogue
 
     costs = Table(title="Networks")

@@ -31,7 +31,7 @@ def pack(
     runs: Annotated[int, typer.Option(min=1, help="Runs of 13 frames to keep from each clip.")] = 8,
 ) -> None:
     """Pack photographs, high-speed clips and pairs into one training archive."""
-    from mtdeblur.data.pack import build_pack
+    from mtdeblur.data.feeding.pack import build_pack
 
     build_pack(
         output,

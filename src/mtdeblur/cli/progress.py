@@ -19,8 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mtdeblur.data.leftovers import tell
-from mtdeblur.data.runner import Stages
+from mtdeblur.data.disk.leftovers import tell
+from mtdeblur.data.making.workers import Stages
 from mtdeblur.inference.batch import Job, Observer
 
 _SECONDS_BETWEEN_LINES = 10
@@ -44,7 +44,7 @@ class Complaints:
         self.console.print(f"mtdeblur: {' '.join(line.splitlines())}", markup=False, emoji=False)
 
     def left_out(self, faults: Sequence[str]) -> None:
-        """As `mtdeblur.data.leftovers.Tell`: the first few are said, all are counted."""
+        """As `mtdeblur.data.disk.leftovers.Tell`: the first few are said, all are counted."""
         self.number += len(faults)
         tell(faults)
 

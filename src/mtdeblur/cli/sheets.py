@@ -43,10 +43,10 @@ def sheets(
 
     from mtdeblur.errors import UserError
     from mtdeblur.evaluation.provenance import identify_weights
+    from mtdeblur.files.atomic import check_writable
     from mtdeblur.inference.deblurrer import Deblurrer, load
-    from mtdeblur.inference.sheets import make_sheet, plan
-    from mtdeblur.media.files import check_writable
     from mtdeblur.media.pictures import write_picture
+    from mtdeblur.media.sheets import make_sheet, plan
 
     items = plan(folder, output, beside or [])
     for item in items:

@@ -62,9 +62,9 @@ def simulate(
     The same command, given again, resumes interrupted work.
     """
     from mtdeblur.cli.progress import show_stages
-    from mtdeblur.data.photographs import find_photographs, public_domain_photographs
-    from mtdeblur.data.simulate import simulate as build
-    from mtdeblur.data.simulated import Simulation
+    from mtdeblur.data.disk.photographs import find_photographs, public_domain_photographs
+    from mtdeblur.data.making.camera import Simulation
+    from mtdeblur.data.making.from_photographs import simulate as build
     from mtdeblur.errors import UserError
     from mtdeblur.exposure.crf import crf_named
     from mtdeblur.exposure.simulate import Motion

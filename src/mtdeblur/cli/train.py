@@ -93,8 +93,8 @@ def train(
     if given > 1:
         raise UserError("give only one of --pack, --photos and --dataset")
     require("mtdeblur.training.run", "train", "training")
+    from mtdeblur.training.config_file import find_config, parse_settings, read_config
     from mtdeblur.training.progress import say
-    from mtdeblur.training.reading import find_config, parse_settings, read_config
     from mtdeblur.training.run import train as start
 
     file = find_config(config)

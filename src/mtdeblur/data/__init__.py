@@ -1,1 +1,1 @@
-"""Training data: photographs, high-speed frames, pairs, the training pack, and ladders made from them."""
+"""Data sets: what lies on disk, making more of it, and feeding training with it."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.errors import UserError, one_line
-from mtdeblur.evaluation.pairs import Pair
-from mtdeblur.inference.engines import out_of_memory
+from mtdeblur.inference.devices import out_of_memory
 from mtdeblur.media.pictures import read_pixels
 from mtdeblur.metrics.arrays import psnr, ssims
 from mtdeblur.metrics.quality import SMALLEST_SIDE

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import Section, TrainingConfig
+from mtdeblur.training.config_file import parse_config
 from mtdeblur.training.cost import batch_cost
-from mtdeblur.training.reading import parse_config
 
 Settings = dict[str, Any]
 Count = Annotated[int, Field(ge=1)]

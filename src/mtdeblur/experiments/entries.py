@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from mtdeblur.experiments.catalogue import Row, paper_config
-from mtdeblur.experiments.given import Given
+from mtdeblur.experiments.external_weights import Given
 from mtdeblur.experiments.measuring import Subject, count_parameters
 from mtdeblur.experiments.results import Result
 from mtdeblur.experiments.runs import Run, as_run

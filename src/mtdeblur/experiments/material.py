@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mtdeblur.data.datasets import Pair, find_pairs, manifest_ladders
-from mtdeblur.data.pack import Pack, build_pack
-from mtdeblur.data.photographs import Photograph, public_domain_photographs
-from mtdeblur.data.simulate import simulate
-from mtdeblur.data.simulated import Simulation
-from mtdeblur.data.sources import decode
+from mtdeblur.data.disk.decode import decode
+from mtdeblur.data.disk.pairs import Pair, find_pairs, manifest_ladders
+from mtdeblur.data.disk.photographs import Photograph, public_domain_photographs
+from mtdeblur.data.feeding.pack import Pack, build_pack
+from mtdeblur.data.making.camera import Simulation
+from mtdeblur.data.making.from_photographs import simulate
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.pairs import find_pairs as test_pairs
 from mtdeblur.experiments.catalogue import StandIn, TestMaking
 from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import Motion
+from mtdeblur.files.atomic import atomic_folder
 from mtdeblur.media.pictures import Picture, list_pictures, write_picture
 
 HELD_OUT = "coffee"
@@ -86,7 +85,7 @@ def prepare(
         data = {"pack": str(pack)}
         studio, stamp = _PhotographStudio(_held_out(Pack(pack)), making, folder, _key(pack)), "simulated"
     sets = {
-        name: (_test_set(test_pairs(real[name])),) if name in real else studio.stand_in(name, how)
+        name: (_test_set(find_pairs(real[name])),) if name in real else studio.stand_in(name, how)
         for name, how in wanted.items()
     }
     stamps = {name: "" if name in real else stamp for name in sets}
@@ -159,7 +158,7 @@ class _DatasetStudio(NamedTuple):
     def stand_in(self, name: str, how: StandIn) -> tuple[TestSet, ...]:
         """Its pairs as they are for sets of many levels; one level of all exposures for the others."""
         if how.levels[1:]:
-            return (_test_set(test_pairs(self.folder)),)
+            return (_test_set(find_pairs(self.folder)),)
         level = how.levels[0]
         pairs = [
             Pair(str(ladder.path(1).relative_to(self.folder)), ladder.path(level), ladder.path(how.goal))
@@ -199,14 +198,13 @@ class _PhotographStudio(NamedTuple):
             how.goal,
         )
         made = f"TL{level}-{_hash([self.key, self.making.model_dump(), how.seed, how.goal, how.gamma])}"
-        target, part = self.folder / made, self.folder / f"{made}.part"
+        target = self.folder / made
         if not target.exists():
-            shutil.rmtree(part, ignore_errors=True)
-            faults = simulate(self.photographs, part, self.making.exposures, simulation, workers=1)
-            if faults:
-                raise UserError("; ".join(faults.values()))
-            part.rename(target)
-        return TestSet(made, tuple(test_pairs(target)))
+            with atomic_folder(target) as part:
+                faults = simulate(self.photographs, part, self.making.exposures, simulation, workers=1)
+                if faults:
+                    raise UserError("; ".join(faults.values()))
+        return TestSet(made, tuple(find_pairs(target)))
 
 
 def _key(data: Path) -> str:

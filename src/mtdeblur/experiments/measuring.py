@@ -17,10 +17,10 @@ from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.evaluation.runtime import RunTime, measure_run_time
 from mtdeblur.experiments.catalogue import Timing
 from mtdeblur.experiments.material import TestSet
+from mtdeblur.files.atomic import write_atomically
 from mtdeblur.inference.deblurrer import Deblurrer
-from mtdeblur.inference.engines import choose_device
-from mtdeblur.media.files import write_atomically
-from mtdeblur.networks.survey import costs_of_steps, parameters
+from mtdeblur.inference.devices import choose_device
+from mtdeblur.networks.cost import costs_of_steps, parameters
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mtdeblur.experiments.accounting import provenance
 from mtdeblur.experiments.catalogue import (
     Budget,
     Experiment,
@@ -18,12 +17,13 @@ from mtdeblur.experiments.catalogue import (
 )
 from mtdeblur.experiments.drawing import draw
 from mtdeblur.experiments.entries import Entry, given, trained
-from mtdeblur.experiments.given import Given, take_weights
+from mtdeblur.experiments.external_weights import Given, take_weights
 from mtdeblur.experiments.material import Material, prepare
+from mtdeblur.experiments.provenance import provenance
 from mtdeblur.experiments.results import Report, Result
 from mtdeblur.experiments.runs import carry_out_all
 from mtdeblur.experiments.tabulating import as_csv, as_markdown
-from mtdeblur.media.files import check_writable, write_atomically
+from mtdeblur.files.atomic import check_writable, write_atomically
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.progress import say
 
@@ -42,7 +42,7 @@ class Request:
         devices: processes or GPUs that share each run.
         parallel: "local" for one run at a time, "ray" for many.
         rows: names of the rows wanted; none for all.
-        weights: `ROW=WEIGHTS` for rows that are measured with given weights, see `given.take_weights`.
+        weights: `ROW=WEIGHTS` for rows that are measured with given weights: `take_weights`.
     """
 
     target: str

@@ -15,14 +15,14 @@ from torch import nn
 import mtdeblur
 from mtdeblur.errors import UserError, require
 from mtdeblur.evaluation.provenance import commit, device_name
-from mtdeblur.inference.engines import choose_device
-from mtdeblur.media.files import write_atomically
+from mtdeblur.files.atomic import write_atomically
+from mtdeblur.inference.devices import choose_device
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import Step
+from mtdeblur.training.checkpoints import LAST_WEIGHTS
 from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.keeping import LAST_WEIGHTS
+from mtdeblur.training.config_file import fingerprint, write_config
 from mtdeblur.training.progress import say
-from mtdeblur.training.reading import fingerprint, write_config
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import load_network
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
-from mtdeblur.inference.comparison import side_by_side
-from mtdeblur.inference.engines import out_of_memory
+from mtdeblur.files.atomic import check_writable, distinct_names
+from mtdeblur.inference.devices import out_of_memory
 from mtdeblur.inference.windows import Report
-from mtdeblur.media.files import check_writable, distinct_names
+from mtdeblur.media.comparison import side_by_side
 from mtdeblur.media.pictures import SUFFIXES, Picture, list_pictures, read_picture, read_size, write_picture
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError, whole_number
-from mtdeblur.inference.engines import choose_device, choose_precision, prepare
+from mtdeblur.inference.devices import choose_device, choose_precision, prepare
 from mtdeblur.inference.inputs import take
 from mtdeblur.inference.tiling import TiledNetwork
 from mtdeblur.inference.windows import Report, spans, unroll_windows

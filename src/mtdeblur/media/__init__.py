@@ -1,1 +1,1 @@
-"""Picture files: reading and writing them whole, with everything but the pixels kept."""
+"""Picture and video files, with all but the pixels kept, and sheets of pictures before and after."""

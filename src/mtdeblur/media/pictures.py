@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
+from mtdeblur.files.atomic import check_regular, read_whole, reason, write_atomically
 from mtdeblur.media import exif as exif_blocks
 from mtdeblur.media import libvips
 from mtdeblur.media.containers import embed_exif, jfif
-from mtdeblur.media.files import check_regular, read_whole, reason, write_atomically
 
 SUFFIXES: Mapping[str, str] = {
     ".jpg": "jpeg",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError, one_line, require
-from mtdeblur.media.files import check_regular, plain_name, reason
+from mtdeblur.files.atomic import check_regular, plain_name, reason
 
 if TYPE_CHECKING:
     import av.container

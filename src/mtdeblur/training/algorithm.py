@@ -13,8 +13,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from mtdeblur.approaches import Goal, at_level_one, one_stage
-from mtdeblur.data.ladders import LadderBatch
-from mtdeblur.data.validation import ValidationSet
+from mtdeblur.data.feeding.stream import LadderBatch
+from mtdeblur.data.feeding.validation import ValidationSet
 from mtdeblur.metrics.arrays import psnr
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import ProgressiveNetwork, Several, State, members, same_state

@@ -8,9 +8,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from mtdeblur.data.contents import TrainingData
-from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.ladders import LadderBatch, LadderStream
+from mtdeblur.data.feeding.cache import Decoded
+from mtdeblur.data.feeding.contents import TrainingData
+from mtdeblur.data.feeding.stream import LadderBatch, LadderStream
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.progress import say

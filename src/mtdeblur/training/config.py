@@ -1,4 +1,4 @@
-"""Settings of a training run, in checked sections; `mtdeblur.training.reading` reads them from YAML."""
+"""Settings of a training run, in checked sections; `mtdeblur.training.config_file` reads them from YAML."""
 
 import json
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from mtdeblur.approaches import (
     separate,
     stacked,
 )
-from mtdeblur.data.ladders import Exposures
+from mtdeblur.data.feeding.stream import Exposures
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import FRAMES, Motion
 from mtdeblur.networks.registry import NETWORKS
@@ -301,7 +301,7 @@ class ValidationConfig(Section):
 
 
 class TrainingConfig(Section):
-    """A whole run, from a file (`mtdeblur.training.reading`) or made in Python."""
+    """A whole run, from a file (`mtdeblur.training.config_file`) or made in Python."""
 
     recipe: Literal["paper", "modern"] = "paper"
     """Which of `RECIPES` gave the optimiser what the file left open."""

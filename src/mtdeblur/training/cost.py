@@ -5,7 +5,7 @@ from statistics import fmean
 
 from mtdeblur.approaches import one_stage
 from mtdeblur.networks.contract import members
-from mtdeblur.networks.survey import costs_of_steps, multiply_accumulates
+from mtdeblur.networks.cost import costs_of_steps, multiply_accumulates
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network, trained_together
 

@@ -14,18 +14,17 @@ from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import nn
 
-from mtdeblur.data.contents import TrainingData
-from mtdeblur.data.decoded import Decoded
-from mtdeblur.data.pack import Pack, build_pack
-from mtdeblur.data.stored import Dataset
-from mtdeblur.data.validation import validation_sets
+from mtdeblur.data.feeding.cache import Decoded
+from mtdeblur.data.feeding.contents import TrainingData
+from mtdeblur.data.feeding.pack import Pack, build_pack
+from mtdeblur.data.feeding.stored import Dataset
+from mtdeblur.data.feeding.validation import validation_sets
 from mtdeblur.errors import UserError
-from mtdeblur.media.files import write_atomically
-from mtdeblur.media.journal import lock_folder
+from mtdeblur.files.atomic import remove_parts, write_atomically
+from mtdeblur.files.journal import lock_folder
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
-from mtdeblur.training.config import TrainingConfig
-from mtdeblur.training.keeping import (
+from mtdeblur.training.checkpoints import (
     BEST_WEIGHTS,
     CHECKPOINT,
     LAST_WEIGHTS,
@@ -35,9 +34,10 @@ from mtdeblur.training.keeping import (
     Pace,
     batches_done,
 )
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.training.config_file import fingerprint, first_difference, read_config, write_config
 from mtdeblur.training.network import build_network
 from mtdeblur.training.progress import Progress, is_first_process, quiet, say
-from mtdeblur.training.reading import fingerprint, first_difference, read_config, write_config
 from mtdeblur.weights.backbone import has_backbone
 from mtdeblur.weights.foreign import is_foreign
 from mtdeblur.weights.store import read_header
@@ -112,6 +112,7 @@ def train(
             _say_what_is_missing(config, network)
         data = _open_data(config, folder, begun)
         if is_first_process():
+            remove_parts(folder)
             write_atomically(folder / CONFIG, write_config(config).encode())
         sets = list(validation_sets(data, limit=config.validation.photos))
         module = IncrementalTemporalTraining(network, config, sets, compiled=compiled)

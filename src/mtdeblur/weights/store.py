@@ -1,8 +1,6 @@
 """Weights files: safetensors whose header says which network they belong to."""
 
 import json
-import os
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from operator import index
 from pathlib import Path
@@ -14,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError, one_line, whole_number
+from mtdeblur.files.atomic import write_atomically
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network, network_options
 from mtdeblur.networks.unroll import Step, default_steps
@@ -62,7 +61,7 @@ def save_network(
     """Write a network's weights as one safetensors file, whole or not at all.
 
     Args:
-        path: the file; its folder exists.
+        path: the file.
         network: one of the registry, or several of them.
         notes: free text kept in the header, such as the recipe or the commit.
         iterations: how many serve these weights best, or the steps themselves; None leaves it to the
@@ -71,7 +70,7 @@ def save_network(
 
     Raises:
         ValueError: if the network is not a registered one, or a weight does not fit into `dtype`.
-        OSError: if the file cannot be written.
+        UserError: if the file cannot be written.
     """
     parts = list(network.networks) if isinstance(network, Several) else [network]
     described = [network_options(part) for part in parts]
@@ -84,7 +83,7 @@ def save_network(
         "notes": json.dumps(dict(notes or {}), sort_keys=True),
         "iterations": json.dumps(_brief(iterations), default=index),
     }
-    _write_atomically(path, save(tensors, metadata=header))
+    write_atomically(path, save(tensors, metadata=header))
 
 
 def read_header(path: Path) -> Header:
@@ -274,19 +273,3 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     if not path.exists():
         return UserError(f"there is no weights file {path}")
     return UserError(f"cannot load weights from {path}: {one_line(error)}")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -1,0 +1,261 @@
+"""Where high-speed frames come from: folders of frames, roots of such folders (GOPRO_Large_all), and videos.
+
+A source is a local path, or any address that fsspec opens (`s3://bucket/GOPRO_Large_all`, `zip://*::frames.zip`).
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Protocol, Self
+
+from mtdeblur.data.disk.decode import Entry, Pixels, decode
+from mtdeblur.errors import UserError, one_line, require
+from mtdeblur.files.atomic import distinct_names, read_whole, reason
+from mtdeblur.media import pictures, video
+
+_MORE_SUFFIXES = (".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".tga")  # which Pillow reads
+SUFFIXES = frozenset((*pictures.SUFFIXES, *_MORE_SUFFIXES))
+"""What tells a frame from other files in a folder."""
+
+
+class Place(Entry, Protocol):
+    """A file or folder, on disk or wherever fsspec reaches."""
+
+    @property
+    def stem(self) -> str:
+        """Its name without folders and suffix."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """What its name ends in, with the dot."""
+        ...
+
+    @property
+    def parent(self) -> Self:
+        """The folder that it lies in."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        ...
+
+    def iterdir(self) -> Iterable[Self]:
+        """What lies in the folder."""
+        ...
+
+    def open(self, mode: str) -> IO[bytes]:
+        """Open for reading."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A run of frames of one camera: a folder of pictures, or a video.
+
+    Attributes:
+        name: what it is called: the name of the folder, or of the video without its suffix.
+        source: path or address.
+        video: whether it is a video.
+        parent: name of the folder that it lies in, such as `train` or `test`.
+    """
+
+    name: str
+    source: str
+    video: bool
+    parent: str = ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a clip.
+
+    Attributes:
+        index: its place in the clip, from 0.
+        number: what it is called: the number in its file's name where all names of the clip end in growing
+            numbers, otherwise its index.
+        time: in seconds, of a video's frame whose file says so.
+        read: gives its pixels, (H, W, 3) RGB, uint8 or uint16, upright; raises UserError if it cannot.
+        damaged: it is known, before it is read, that it cannot be.
+    """
+
+    index: int
+    number: int
+    time: float | None
+    read: Callable[[], Pixels]
+    damaged: bool = False
+
+
+def place_of(source: str | Path) -> Place:
+    """The file or folder that a path or an address names.
+
+    Raises:
+        UserError: if it is an address, and what opens it is not installed.
+    """
+    text = str(source)
+    if "://" not in text and "::" not in text:
+        return Path(text)
+    upath = require("upath", "data", f"opening {text}")  # for addresses alone
+    try:
+        return upath.UPath(text)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"cannot open {text}: {one_line(error)} (fsspec's driver may be missing)") from error
+
+
+def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
+    """The clips in files and folders, in order: each video, and each folder that holds frames.
+
+    Clips that share a name are told apart by their folders, see `mtdeblur.files.atomic.distinct_names`.
+
+    Raises:
+        UserError: if a source is not there or holds no frames, or a folder holds blurred and sharp pairs
+            rather than a camera's frames.
+    """
+    found: dict[str, Clip] = {}
+    for source in sources:
+        place = place_of(source)
+        try:
+            clips = list(_walk(place)) if place.is_dir() else [clip_at(place)]
+        except OSError as error:
+            raise UserError(f"cannot list {source}: {reason(error)}") from error
+        if not clips:
+            raise UserError(f"{source} holds neither frames ({', '.join(sorted(SUFFIXES))}) nor videos")
+        for clip in clips:
+            if clip.name in ("blur", "blur_gamma"):
+                raise UserError(
+                    f"{clip.source} holds blurred pictures already; name the frames of the high-speed camera "
+                    "(of GoPro: GOPRO_Large_all)"
+                )
+            local = place_of(clip.source)
+            found.setdefault(str(local.resolve()) if isinstance(local, Path) else clip.source, clip)
+    clips = list(found.values())
+    names = distinct_names([place_of(clip.source) for clip in clips], [clip.name for clip in clips])
+    return [replace(clip, name=name) for clip, name in zip(clips, names, strict=True)]
+
+
+def clip_at(place: Place) -> Clip:
+    """The clip that one folder of frames or one video is.
+
+    Raises:
+        UserError: if nothing is there.
+    """
+    if not place.exists():
+        raise UserError(f"there is no file or folder {place}")
+    folder = place.is_dir()
+    return Clip(place.name if folder else place.stem, str(place), not folder, place.parent.name)
+
+
+def clip_frames(clip: Clip, start: int = 0) -> Iterator[Frame]:
+    """The frames of a clip in order; a picture is opened only when its frame is read.
+
+    Args:
+        clip: the clip.
+        start: index of the first frame to give.
+
+    Raises:
+        UserError: if the clip cannot be read.
+    """
+    place = place_of(clip.source)
+    if clip.video:
+        for frame in video.video_frames(place, start):
+            yield Frame(frame.index, frame.index, frame.time, frame.read, frame.damaged)
+        return
+    files = _frame_files(place)
+    for index, number in list(enumerate(_numbers(files)))[start:]:
+        yield Frame(index, number, None, partial(read_frame, files[index]))
+
+
+class FrameWindow:
+    """Reads runs of a clip's frames; runs that advance and overlap decode each frame once."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._clip = clip
+        self._held: deque[tuple[Frame, Pixels]] = deque()
+        self._next = 0
+        self._frames: Iterator[Frame] = iter(())
+
+    def run(self, first: int, count: int) -> list[tuple[Frame, Pixels]]:
+        """`count` frames and their pixels from index `first` on.
+
+        Raises:
+            UserError: if the clip has no such frames, or they cannot be read.
+        """
+        if not (self._held and self._held[0][0].index <= first <= self._next):
+            self._held.clear()
+            self._frames = clip_frames(self._clip, first)
+        while self._held and self._held[0][0].index < first:
+            self._held.popleft()
+        while len(self._held) < count:
+            frame = next(self._frames, None)
+            if frame is None:
+                raise UserError(f"the clip {self._clip.source} has no {count} frames from frame {first} on")
+            self._next = frame.index + 1
+            self._held.append((frame, frame.read()))
+        return [self._held[index] for index in range(count)]
+
+
+def read_frame(place: Entry) -> Pixels:
+    """Read one picture at its own depth, turned upright.
+
+    Returns:
+        (H, W, 3) RGB, uint8 or uint16.
+
+    Raises:
+        UserError: if it cannot be read, naming it.
+    """
+    if Path(place.name).suffix.lower() in _MORE_SUFFIXES:
+        return decode(place)
+    try:
+        return pictures.decode_picture(read_whole(place)).upright().pixels
+    except (OSError, UserError) as error:
+        why = reason(error) if isinstance(error, OSError) else error
+        raise UserError(f"cannot read the picture {place}: {why}") from error
+
+
+def natural_order(entry: Entry) -> list[tuple[int, str]]:
+    """Sorts by name, numbers in it by their value: frame 2 before frame 10."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", entry.name)
+    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts]
+
+
+def _walk(folder: Place) -> Iterator[Clip]:
+    """The clips in a folder and its sub-folders."""
+    visible = [place for place in folder.iterdir() if not place.name.startswith(".")]
+    if any(place.suffix.lower() in SUFFIXES for place in visible):
+        yield Clip(folder.name, str(folder), False, folder.parent.name)
+    for place in sorted(visible, key=natural_order):
+        if place.suffix.lower() in video.SUFFIXES:
+            yield clip_at(place)
+        elif place.is_dir():
+            yield from _walk(place)
+
+
+def _frame_files(folder: Place) -> list[Place]:
+    """The frames in a folder, in order.
+
+    Raises:
+        UserError: if it cannot be listed or holds none.
+    """
+    try:
+        files = [
+            place
+            for place in folder.iterdir()
+            if place.suffix.lower() in SUFFIXES and not place.name.startswith(".")
+        ]
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {reason(error)}") from error
+    if not files:
+        raise UserError(f"{folder} has no pictures in it ({', '.join(sorted(SUFFIXES))})")
+    return sorted(files, key=natural_order)
+
+
+def _numbers(files: list[Place]) -> list[int]:
+    found = [re.search(r"[0-9]+$", file.stem) for file in files]
+    numbers = [int(match[0]) for match in found if match]
+    if len(numbers) == len(files) and all(a < b for a, b in pairwise(numbers)):
+        return numbers
+    return list(range(len(files)))

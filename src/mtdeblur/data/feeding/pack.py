@@ -1,0 +1,258 @@
+"""The training pack: one archive with everything that training and validation read.
+
+A pack is a ZIP of JPEG pictures at the size that training needs, in folders that say what they are::
+
+    train/photos/NAME.jpg            sharp photographs, for simulated exposures
+    train/clips/CLIP/NUMBER.jpg      13 or more consecutive frames of a high-speed camera
+    train/pairs/{blur,sharp}/NAME    real pairs
+    valid/photos/NAME.jpg            photographs held out
+    valid/pairs/{blur,sharp}/NAME    real pairs held out
+
+A folder of the same layout serves as well as the archive, with pictures of any format that Pillow reads.
+"""
+
+import io
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mtdeblur.data.disk.decode import Entry, decode
+from mtdeblur.data.disk.frames import clip_at, clip_frames, natural_order
+from mtdeblur.data.disk.leftovers import in_short, tell
+from mtdeblur.data.disk.splits import HOLD_OUT
+from mtdeblur.data.feeding.contents import TrainingData
+from mtdeblur.errors import UserError
+from mtdeblur.exposure.simulate import FRAMES
+from mtdeblur.files.atomic import atomic_path, reason
+from mtdeblur.media.pictures import SUFFIXES, list_pictures, to_8_bits
+
+Pixels = NDArray[np.uint8]
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+_LOWEST_QUALITY = 60
+_PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
+
+
+class Pack(TrainingData):
+    """A pack opened for reading: pictures by the folder they stand in, each list sorted by name.
+
+    Args:
+        path: the archive, or a folder of the same layout.
+
+    Raises:
+        UserError: if it is neither, holds nothing to train on, or is not whole: a clip is too short, or no
+            picture of its pairs has a partner.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            root = path if path.is_dir() else zipfile.Path(zipfile.ZipFile(path))
+        except (OSError, zipfile.BadZipFile) as error:
+            why = reason(error) if isinstance(error, OSError) else error
+            raise UserError(f"{path} is no training pack ({why}); make one with 'mtdeblur pack'") from error
+        self.photos = _pictures(root / "train" / "photos")
+        self.clips = [_pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()]
+        self.valid_photos = _pictures(root / "valid" / "photos")
+        self.pairs = _pairs(root, "train")
+        self.valid_pairs = _pairs(root, "valid")
+        if not (self.photos or self.clips or self.pairs):
+            raise UserError(
+                f"{path} holds nothing in train/photos, train/clips or train/pairs; make a pack with "
+                f"'mtdeblur pack'"
+            )
+        for frames in self.clips:
+            if len(frames) < FRAMES:
+                raise UserError(f"{path}: a clip has {len(frames)} frames; an exposure needs {FRAMES}")
+
+
+def build_pack(
+    output: Path,
+    *,
+    photos: Iterable[Path] = (),
+    clips: Iterable[Path] = (),
+    pairs: Path | None = None,
+    train_pairs: Path | None = None,
+    long_side: int = 900,
+    quality: int = 92,
+    limit: int | None = None,
+    runs: int = 8,
+) -> None:
+    """Build a pack; the file appears when it is whole. The same sources give the same bytes.
+
+    Args:
+        output: the archive.
+        photos: folders of sharp photographs (their sub-folders too), and single pictures, which count as one
+            more folder; every tenth of a folder by sorted name is held out.
+        clips: folders of consecutive high-speed frames, or videos.
+        pairs: a folder with `blur/` and `sharp/`, held out for validation.
+        train_pairs: another one to train on; a pair that is held out is left out here.
+        long_side: longer photographs are made smaller to this many pixels; clips and pairs keep their size.
+        quality: JPEG quality of photographs and clips, 1 to 100. Pairs are copied byte by byte where they are
+            JPEG already, and get 96 where not.
+        limit: size of the archive in bytes; the quality is lowered in steps of 4, to 60, until it fits.
+        runs: a clip of more than this many times 13 frames is cut to so many runs of 13, spread evenly.
+
+    Raises:
+        UserError: if nothing is found, something cannot be read or written, or the limit cannot be met.
+    """
+    clips = list(clips)
+    pictures = list(_name_photos(photos))
+    held_out = _find_pairs(pairs)
+    trained = [pair for pair in _find_pairs(train_pairs) if not _same(pair, held_out)]
+    named_pairs = [*_name_pairs("train", trained), *_name_pairs("valid", held_out)]
+    if not clips and not any(name.startswith("train/") for name, _ in pictures + named_pairs):
+        raise UserError("a training pack needs photographs, high-speed clips or pairs to train on")
+    with atomic_path(output) as temporary:
+        for tried in range(quality, min(quality, _LOWEST_QUALITY) - 1, -4):
+            with zipfile.ZipFile(temporary, "w") as archive:  # stored: JPEG does not compress further
+                for name, file in pictures:
+                    archive.writestr(zipfile.ZipInfo(name), _encode(decode(file), long_side, tried))
+                for name, file in named_pairs:
+                    archive.writestr(zipfile.ZipInfo(name), _as_jpeg(file))
+                for number, clip in enumerate(clips):
+                    for name, frame in _name_frames(clip, number, runs):
+                        archive.writestr(zipfile.ZipInfo(name), _encode(frame, None, tried))
+            if limit is None or temporary.stat().st_size <= limit:
+                return
+        raise UserError(f"the pack does not fit in {limit} bytes; give fewer pictures or a smaller long side")
+
+
+def _name_photos(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Each photograph's name in the pack and file; a file found twice counts once."""
+    places = list(places)
+    folders = [list_pictures(place) for place in places if not place.is_file()]
+    seen: set[Path] = set()
+    for number, files in enumerate([*folders, sorted(place for place in places if place.is_file())]):
+        new = {file.resolve(): file for file in files if file.resolve() not in seen}
+        seen.update(new)
+        for index, file in enumerate(new.values()):
+            part = "valid" if index % HOLD_OUT == HOLD_OUT - 1 else "train"
+            yield f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file
+
+
+def _find_pairs(folder: Path | None) -> list[tuple[Path, Path]]:
+    """(blurred, sharp) files of a folder with `blur/` and `sharp/`."""
+    if folder is None:
+        return []
+    blurred, sharp = (list_pictures(folder / side, recursive=False) for side in ("blur", "sharp"))
+    return _matched(blurred, sharp)
+
+
+def _matched(blurred: Sequence[AnyEntry], sharp: Sequence[AnyEntry]) -> list[tuple[AnyEntry, AnyEntry]]:
+    """(blurred, sharp) by their stems; a picture without a partner, or with several, is told and left out.
+
+    Raises:
+        UserError: if there are pictures, and none has a partner.
+    """
+    stems = [Counter(_stem(entry) for entry in side) for side in (blurred, sharp)]
+    partners = {_stem(entry): entry for entry in sharp}
+    pairs = [
+        (entry, partners[stem])
+        for entry in blurred
+        if stems[0][stem := _stem(entry)] == 1 and stems[1][stem] == 1
+    ]
+    paired = {_stem(entry) for entry, _ in pairs}
+    faults = [
+        f"{entry} has no partner of its name, or several; it is left out"
+        for entry in (*blurred, *sharp)
+        if _stem(entry) not in paired
+    ]
+    if faults and not pairs:
+        raise UserError(in_short(faults))
+    if faults:
+        tell(faults)
+    return pairs
+
+
+def _same(pair: tuple[Path, Path], others: Iterable[tuple[Path, Path]]) -> bool:
+    """Whether a picture of the pair is in one of the others."""
+    return bool({file.resolve() for file in pair} & {file.resolve() for other in others for file in other})
+
+
+def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
+    """The name in the pack and the file of each picture of pairs."""
+    for index, pair in enumerate(pairs):
+        for side, file in zip(("blur", "sharp"), pair, strict=True):
+            yield f"{part}/pairs/{side}/{index:05d}-{_plain(pair[0].stem)}.jpg", file
+
+
+def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
+    """The frames of a clip that are kept, with their names: each run is a clip of its own in the pack."""
+    source = clip_at(clip)
+    damaged = [frame.damaged for frame in clip_frames(source)]
+    whole = _whole_runs(damaged)
+    if not whole:
+        raise UserError(
+            f"the clip {clip} has {len(damaged)} frames, and no {FRAMES} whole ones in a row; an exposure "
+            f"needs {FRAMES}"
+        )
+    if sum(map(len, whole)) > runs * FRAMES:
+        starts = [start for run in whole for start in range(run.start, run.stop - FRAMES + 1)]
+        number_of = min(runs, 1 + (len(starts) - 1) // FRAMES)
+        picked: list[int] = np.linspace(0, len(starts) - 1, number_of).astype(int).tolist()
+        whole = [range(starts[index], starts[index] + FRAMES) for index in picked]
+    run_of = {index: run.start for run in whole for index in run}
+    for frame in clip_frames(source):
+        if frame.index in run_of:
+            folder = f"{number:03d}-{_plain(clip.stem)}-{run_of[frame.index]:06d}"
+            yield f"train/clips/{folder}/{frame.index:06d}.jpg", to_8_bits(frame.read())
+
+
+def _whole_runs(damaged: Sequence[bool]) -> list[range]:
+    """The runs of frames without a damaged one that are long enough for an exposure."""
+    edges = [-1, *(index for index, bad in enumerate(damaged) if bad), len(damaged)]
+    runs = [range(before + 1, after) for before, after in pairwise(edges)]
+    return [run for run in runs if len(run) >= FRAMES]
+
+
+def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
+    image = Image.fromarray(pixels)
+    if long_side is not None and max(image.size) > long_side:
+        image.thumbnail((long_side, long_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _as_jpeg(file: Path) -> bytes:
+    """A JPEG file as it is, any other picture at high quality; its size stays."""
+    pixels, content = decode(file), file.read_bytes()  # a broken file is refused by name
+    return content if content.startswith(b"\xff\xd8\xff") else _encode(pixels, None, _PAIR_QUALITY)
+
+
+def _children(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
+    if not folder.is_dir():
+        return []
+    visible = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(visible, key=natural_order)
+
+
+def _pictures(folder: Path | zipfile.Path) -> list[Path | zipfile.Path]:
+    return [entry for entry in _children(folder) if Path(entry.name).suffix.lower() in SUFFIXES]
+
+
+def _pairs(root: Path | zipfile.Path, part: str) -> list[tuple[Path | zipfile.Path, Path | zipfile.Path]]:
+    """(blurred, sharp) of a part of the pack.
+
+    Raises:
+        UserError: as `_matched` does.
+    """
+    blurred, sharp = (_pictures(root / part / "pairs" / side) for side in ("blur", "sharp"))
+    return _matched(blurred, sharp)
+
+
+def _stem(entry: Entry) -> str:
+    return Path(entry.name).stem
+
+
+def _plain(name: str) -> str:
+    """A name that every archive and system takes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)

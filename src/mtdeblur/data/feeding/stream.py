@@ -1,0 +1,341 @@
+"""Batches of ladders: crops of the temporal levels of many exposures, simulated or from real frames.
+
+Pictures lie decoded on the device, and a batch is made there by a fixed number of operations, whatever its
+size; nothing is read back. What the batch with a given number holds is a function of the seed, the number and
+the kind of device alone, however many processes share the work: so a run resumes at any batch, and processes
+see disjoint data.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+from itertools import groupby, islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtdeblur.data.disk.decode import Pixels, decode
+from mtdeblur.data.feeding.cache import Decoded
+from mtdeblur.data.feeding.contents import TrainingData
+from mtdeblur.data.feeding.crops import cut, random_corner, to_tensor, turn
+from mtdeblur.data.feeding.resident import Corners, Resident, detail, random_turn, turned_places
+from mtdeblur.data.feeding.stored import Order
+from mtdeblur.errors import UserError
+from mtdeblur.exposure.crf import GAMMA, IDENTITY
+from mtdeblur.exposure.draws import BatchDraws
+from mtdeblur.exposure.levels import temporal_ladder
+from mtdeblur.exposure.sensor import Sensor, record
+from mtdeblur.exposure.simulate import FRAMES, Motion, margin, simulate_ladder
+
+
+class LadderBatch(NamedTuple):
+    """A batch of exposures that share one input level.
+
+    Attributes:
+        number: which batch of the run it is, from 0.
+        level: temporal level of the input. That of real pairs is not known, and neither are levels between
+            their input and TL1: what stands here only says how many iterations a plan for them has.
+        blurred: (B, 3, P, P) in [0, 1], float: TL `level` as the camera stored it.
+        ladder: level to image (B, 3, P, P) in [0, 1], float, from TL1 to TL `level`; TL1 alone of real pairs.
+    """
+
+    number: int
+    level: int
+    blurred: Tensor
+    ladder: dict[int, Tensor]
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether it holds real pairs."""
+        return self.level not in self.ladder
+
+
+class Exposures(NamedTuple):
+    """How exposures are made.
+
+    Attributes:
+        motion: of the simulated camera.
+        sensor: what happens to the inputs after the camera response function.
+        clips: share of the exposures that come from real high-speed frames.
+        gamma: share of the exposures that are averaged in gamma-2.2 linear light rather than as stored.
+        enlarge: smallest and largest factor by which photographs are enlarged first, 1 or more. A camera's
+            frames are softer than photographs that were made small; a network must know such images too.
+        pairs: share of the batches that hold real pairs, as they are: a camera made their inputs, and no
+            noise or compression is added.
+    """
+
+    motion: Motion
+    sensor: Sensor
+    clips: float
+    gamma: float
+    enlarge: tuple[float, float] = (1.0, 1.0)
+    pairs: float = 0.0
+
+
+class _Purpose(IntEnum):
+    """What random numbers are drawn for; each purpose has a stream of its own."""
+
+    LEVEL = 0
+    EXPOSURE = 1
+    CROP = 2
+    PAIR = 3
+    KIND = 4
+
+
+class LadderStream:
+    """The training data: for each batch number a batch, on the device.
+
+    Each of the batch's places has a small pool of exposures; every `reuse` batches the oldest of them make
+    room for new ones, and a batch takes from each place a crop of an exposure drawn from its pool, flipped
+    and turned. Exposures that are used more than once are a quarter larger than the patch. Batches of real
+    pairs stand in between, evenly spread: they are cropped from the whole pictures, and the pool does not
+    count them. The sharp pictures of pairs serve as photographs too. Exposures that are stored with their
+    levels are used as they are, each once an epoch.
+
+    Args:
+        pack: what to train on, such as a pack or a data set.
+        exposures: how exposures are made.
+        levels: input levels to draw from, odd, up to 13.
+        patch: height and width of the training patches, in pixels.
+        batch: patches in a batch over all processes.
+        reuse: how often an exposure is used, on average.
+        pool: exposures that a place of the batch holds at a time.
+        seed: of everything random here, 0 or more.
+        device: where pictures lie, exposures are simulated and batches live.
+        rank: which process this is.
+        world: how many processes share a batch; must divide it.
+        decoded: where pictures are kept decoded for other runs; stored exposures in memory by default.
+        report: told in one line of each picture that cannot be read and is left out.
+
+    Raises:
+        ValueError: if the processes cannot share a batch evenly.
+        UserError: if no picture can be used, or stored exposures have none of the levels.
+    """
+
+    def __init__(
+        self,
+        pack: TrainingData,
+        exposures: Exposures,
+        *,
+        levels: Sequence[int],
+        patch: int,
+        batch: int,
+        reuse: int = 1,
+        pool: int = 8,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        decoded: Decoded | None = None,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        if batch % world:
+            raise ValueError(f"a batch of {batch} cannot be shared evenly by {world} processes")
+        self.exposures, self.levels, self.patch = exposures, tuple(levels), patch
+        self.reuse, self.pool, self.seed, self.whole = reuse, pool, seed, batch
+        self.device = torch.device(device)
+        share = batch // world
+        self.places = range(rank * share, (rank + 1) * share)
+        self.decoded, self.report = decoded or Decoded(), report
+        frames = [frame for clip in pack.clips for frame in clip]
+        blurred, sharp = zip(*pack.pairs, strict=True) if pack.pairs else ((), ())
+        entries = [*pack.photos, *frames, *blurred, *sharp]
+        folder = self.decoded.folder
+        read = self.decoded if folder else decode
+        self.pictures = Resident(entries, self.device, read, folder=folder, report=self._leave_out)
+        numbers = iter(range(len(entries)))
+        photos = [number for number in islice(numbers, len(pack.photos)) if self.pictures.readable(number)]
+        runs = [run for clip in pack.clips for run in self._runs(list(islice(numbers, len(clip))))]
+        pairs = self._whole_pairs(*(list(islice(numbers, len(side))) for side in (blurred, sharp)))
+        self.blurred = self._numbers([number for number, _ in pairs])
+        self.sharp = self._numbers([number for _, number in pairs])
+        # The sharp pictures of pairs serve as photographs too.
+        self.photos = self._numbers([*photos, *(number for _, number in pairs)] if photos else ())
+        self.clip_first = self._numbers([run[0] for run in runs])
+        self.clip_starts = self._numbers([len(run) - FRAMES + 1 for run in runs])
+        if entries and not (photos or runs or pairs):
+            raise UserError(f"none of the {len(entries)} pictures to train on can be read; see above")
+        self.stored = pack.ladders
+        self.order = Order(self.stored, levels, batch, seed) if self.stored else None
+        alone = not (photos or runs or self.stored)
+        self._share = (1.0 if alone else exposures.pairs) if pairs else 0.0
+        self.size = patch if reuse == 1 else patch + patch // 4
+        self._made = range(1, max(levels) + 1, 2)  # levels of every exposure
+        slots = pool if photos or runs else 0
+        self._unreadable: set[int] = set()  # numbers of stored exposures
+        self._held = [-1] * slots  # which exposures each slot of the pool holds
+        shape = (slots, len(self.places), len(self._made), 3, self.size, self.size)
+        self._pool = torch.empty(shape, dtype=torch.uint8, device=self.device)
+
+    def batch(self, number: int) -> LadderBatch:
+        """The batch with that number, from 0.
+
+        Raises:
+            UserError: if a picture of a stored exposure cannot be used.
+        """
+        made = self._batch(number)
+        return made._replace(blurred=made.blurred.contiguous(memory_format=torch.channels_last))
+
+    def _batch(self, number: int) -> LadderBatch:
+        level = self.levels[self._rng(_Purpose.LEVEL, number).integers(len(self.levels))]
+        before, after = (math.floor(count * self._share) for count in (number, number + 1))
+        if after > before:
+            blurred, sharp = self._pairs(number)
+            return LadderBatch(number, level, blurred, {1: sharp})
+        if self.order is not None:
+            return self._stored(number, number - before)
+        return self._ladders(number, number - before, level)
+
+    def _ladders(self, number: int, count: int, level: int) -> LadderBatch:
+        """The batch with a number, which is the one with number `count` of those that hold no pairs."""
+        newest = count // self.reuse + self.pool
+        for exposure in range(newest - self.pool + 1, newest + 1):
+            if self._held[exposure % self.pool] != exposure:
+                self._fill(exposure)
+        draws = self._draws(_Purpose.CROP, number)
+        wanted = range(1, level + 1, 2)
+        places = torch.arange(len(self.places), device=self.device)
+        chosen = draws.below(self.pool) * len(self.places) + places
+        exposures = self._pool[:, :, : len(wanted)].flatten(0, 1)[chosen]  # (B, levels, 3, size, size)
+        room = self.size - self.patch + 1
+        corners = Corners(draws.below(room), draws.below(room))
+        rows, columns = turned_places(corners, self.patch, random_turn(draws), self.device)
+        place = (rows * self.size + columns).flatten(1)[:, None]  # (B, 1, P * P)
+        flat = exposures.flatten(1, 2).flatten(2)  # (B, 3 levels, size * size)
+        crops = flat.gather(2, place.expand(-1, flat.shape[1], -1))
+        crops = crops.view(len(chosen), len(wanted), 3, self.patch, self.patch)
+        images = crops.transpose(0, 1).float().div_(255)  # (levels, B, 3, P, P)
+        blurred = record(images[-1], self.exposures.sensor, draws)
+        return LadderBatch(number, level, blurred, dict(zip(wanted, images, strict=True)))
+
+    def _stored(self, number: int, count: int) -> LadderBatch:
+        """The batch with a number from stored exposures: the one with number `count` in their order."""
+        assert self.order is not None
+        level, chosen = self.order.batch(count)
+        crops: list[Tensor] = []  # each (levels, 3, P, P), of the input last
+        goals: list[int] = []
+        for place in self.places:
+            goals, pictures = self._levels(int(chosen[place]), level)
+            rng = self._rng(_Purpose.CROP, number, place)
+            corner = random_corner(rng, pictures[0], self.patch)
+            crop = to_tensor(*(cut(picture, corner, self.patch) for picture in pictures))
+            crops.append(turn(crop.to(self.device), rng))
+        images = torch.stack(crops, dim=1).float().div_(255)  # (levels, B, 3, P, P)
+        return LadderBatch(number, level, images[-1], dict(zip(goals, images, strict=False)))
+
+    def _levels(self, chosen: int, level: int) -> tuple[list[int], list[Pixels]]:
+        """Goals and decoded levels of a stored exposure, the input last.
+
+        In place of one that cannot be read stands the next that has the same levels.
+        """
+        folders, count = self.stored[chosen].folders, len(self.stored)
+        for index in ((chosen + further) % count for further in range(count)):
+            ladder = self.stored[index]
+            if index in self._unreadable or ladder.folders != folders:
+                continue
+            goals = ladder.goals(level)
+            try:
+                pictures = [self.decoded(ladder.path(n)) for n in (*goals, level)]
+            except UserError as error:
+                self._unreadable.add(index)
+                self._leave_out(str(error))
+                continue
+            if len({picture.shape for picture in pictures}) > 1:
+                raise UserError(f"the levels of {ladder.path(level)} differ in size")
+            return goals, pictures
+        raise UserError(f"no exposure with the levels of {self.stored[chosen].path(level)} can be read")
+
+    def _pairs(self, number: int) -> tuple[Tensor, Tensor]:
+        """Crops (B, 3, P, P) in [0, 1] of pairs, blurred and sharp: of two drawn, the more detailed one."""
+        draws = self._draws(_Purpose.PAIR, number)
+        index = draws.below(len(self.sharp))
+        corners = self._more_detailed(draws, self.sharp[index], self.patch)
+        turn = random_turn(draws)
+        blurred, sharp = (
+            self.pictures.crops(side[index], corners, self.patch, turn).float().div_(255)
+            for side in (self.blurred, self.sharp)
+        )
+        return blurred, sharp
+
+    def _fill(self, number: int) -> None:
+        """Make the exposures with a number, one for each place of the batch, and put them into their slot."""
+        draws, rng = self._draws(_Purpose.EXPOSURE, number), self._rng(_Purpose.KIND, number)
+        crf = GAMMA if rng.random() < self.exposures.gamma else IDENTITY
+        if len(self.clip_first) and (not len(self.photos) or rng.random() < self.exposures.clips):
+            frames = self._frames(draws).float().div_(255)
+            ladder = temporal_ladder(frames, self._made, crf)
+        else:
+            motion, (low, high) = self.exposures.motion, self.exposures.enlarge
+            enlarge = low + (high - low) * draws.uniform()
+            photographs = self._photographs(draws, enlarge)
+            objects = self._photographs(draws, enlarge) if motion.layers else None
+            ladder = simulate_ladder(photographs, self.size, self._made, motion, crf, draws, objects, enlarge)
+        for index, image in enumerate(ladder.values()):
+            self._pool[number % self.pool, :, index] = image.mul(255).round_()
+        self._held[number % self.pool] = number
+
+    def _photographs(self, draws: BatchDraws, enlarge: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 1]: crops of photographs; of two, the one whose middle has more detail."""
+        index = self.photos[draws.below(len(self.photos))]
+        side = self.size + 2 * margin(self.exposures.motion)
+        corners = self._more_detailed(draws, index, side, enlarge)
+        return self.pictures.crops(index, corners, side).float().div_(255)
+
+    def _more_detailed(
+        self, draws: BatchDraws, index: Tensor, side: int, enlarge: Tensor | None = None
+    ) -> Corners:
+        """Of two random places for each crop, the one with more detail in the part that is enlarged."""
+        window = torch.full_like(index, side) if enlarge is None else (side / enlarge).round().long()
+        middle = torch.arange(side, device=self.device) - (side - 1) / 2
+        inner = middle.abs() <= window[:, None] / 2  # (B, side)
+        inside = inner[:, None, :] & inner[:, :, None]
+        rest = (side - window) // 2  # the crop is larger than the window on each side
+        tried: list[tuple[Corners, Tensor]] = []
+        for _ in range(2):
+            corners = self.pictures.corners(draws, index, window)
+            corners = Corners(*(corner - rest for corner in corners))
+            tried.append((corners, detail(self.pictures.crops(index, corners, side), inside)))
+        (first, one), (second, other) = tried
+        return Corners(*(torch.where(one >= other, *pair) for pair in zip(first, second, strict=True)))
+
+    def _frames(self, draws: BatchDraws) -> Tensor:
+        """The same crop of 13 consecutive frames, (13, B, 3, size, size) uint8."""
+        clip = draws.below(len(self.clip_first))
+        index = self.clip_first[clip] + draws.below(self.clip_starts[clip])
+        corners = self.pictures.corners(draws, index, self.size)
+        frames = (index + torch.arange(FRAMES, device=self.device)[:, None]).flatten()
+        repeated = Corners(*(corner.repeat(FRAMES) for corner in corners))
+        crops = self.pictures.crops(frames, repeated, self.size)
+        return crops.view(FRAMES, len(clip), *crops.shape[1:])
+
+    def _runs(self, clip: list[int]) -> Iterator[list[int]]:
+        """The parts of a clip between frames that cannot be read, those that are long enough."""
+        if len({self.pictures.shapes[number] for number in clip if self.pictures.readable(number)}) > 1:
+            name = self.pictures.entries[clip[0]]
+            raise UserError(f"the frames of the clip around {name} differ in size")
+        for readable, run in groupby(clip, self.pictures.readable):
+            numbers = list(run)
+            if readable and len(numbers) >= FRAMES:
+                yield numbers
+
+    def _whole_pairs(self, blurred: list[int], sharp: list[int]) -> list[tuple[int, int]]:
+        """Numbers of the pictures of the pairs of which both can be read."""
+        whole = [pair for pair in zip(blurred, sharp, strict=True) if all(map(self.pictures.readable, pair))]
+        for pair in whole:
+            if self.pictures.shapes[pair[0]] != self.pictures.shapes[pair[1]]:
+                raise UserError(f"{self.pictures.entries[pair[0]]} and its sharp picture differ in size")
+        return whole
+
+    def _numbers(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+
+    def _leave_out(self, why: str) -> None:
+        self.report(f"{why}; it is left out")
+
+    def _draws(self, purpose: _Purpose, number: int) -> BatchDraws:
+        return BatchDraws((self.seed, purpose, number), self.whole, self.places, self.device)
+
+    def _rng(self, purpose: _Purpose, *key: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, purpose, *key))

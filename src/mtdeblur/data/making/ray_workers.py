@@ -1,0 +1,85 @@
+"""Worker processes on a Ray cluster, for `mtdeblur.data.making.workers`."""
+
+import logging
+import os
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial
+from typing import Any, ParamSpec, TypeVar
+
+from mtdeblur.errors import UserError, require
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class RayProcess(Executor):
+    """One process somewhere on the cluster, which keeps a processor to itself from its first call on.
+
+    Args:
+        start: gives a Ray actor of `_Worker`.
+    """
+
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._start = start
+
+    @cached_property
+    def _actor(self) -> Any:
+        return self._start()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call a function there; it, what it takes and what it gives are pickled."""
+        return self._actor.work.remote(partial(fn, *args, **kwargs)).future()
+
+
+class _Worker:
+    """What runs on the cluster."""
+
+    def __init__(self, folder: str) -> None:
+        with suppress(OSError):  # a node need not see it where all paths are absolute
+            os.chdir(folder)
+
+    def work(self, call: Callable[[], Any]) -> Any:
+        return call()
+
+
+@contextmanager
+def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
+    """Processes spread over the nodes of the cluster that RAY_ADDRESS names, or that runs on this machine.
+
+    They end with the block, and with this process if it is killed. Relative paths mean in them what they
+    mean here, on nodes that see the current folder.
+
+    Args:
+        workers: number that is wanted; by default one a processor of the cluster.
+
+    Raises:
+        UserError: if Ray is not installed, there is no cluster, or a worker is lost; whatever
+            a submitted function raised, if its future is asked for the result within the block.
+    """
+    api = require("ray", "ray", "--distributed")
+    joined = not api.is_initialized()
+    try:
+        if joined:
+            api.init(address="auto", log_to_driver=False, logging_level=logging.WARNING)
+        count = workers or max(1, int(api.cluster_resources().get("CPU", 1)))
+        actor = api.remote(scheduling_strategy="SPREAD", num_cpus=1)(_Worker)
+        yield [RayProcess(partial(actor.remote, os.getcwd())) for _ in range(count)]
+    except ConnectionError as error:
+        raise UserError(
+            "found no Ray cluster: start one with ray start --head, or set RAY_ADDRESS to one's HOST:PORT"
+        ) from error
+    except api.exceptions.RayTaskError as error:
+        if not isinstance(error.cause, api.exceptions.RayError):
+            raise error.cause from error
+        why = str(error.cause).strip().splitlines()[-1]
+        raise UserError(f"a node cannot work ({why}); install the same mtdeblur on every node") from error
+    except api.exceptions.RayError as error:
+        raise UserError(
+            "a worker or its node was lost, perhaps for want of memory; what is done is kept: repeat the "
+            "command"
+        ) from error
+    finally:
+        if joined:
+            api.shutdown()

@@ -1,0 +1,272 @@
+"""What a run keeps: checkpoints that resume, the best weights, the history; and how it stops."""
+
+import json
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from mtdeblur.errors import UserError, one_line
+from mtdeblur.files.atomic import atomic_path, write_atomically
+from mtdeblur.networks.unroll import Step
+from mtdeblur.training.algorithm import IncrementalTemporalTraining, as_training
+from mtdeblur.training.config_file import fingerprint
+from mtdeblur.training.progress import say
+from mtdeblur.weights.store import save_network
+
+CHECKPOINT = "last.ckpt"
+LAST_WEIGHTS = "last.safetensors"
+BEST_WEIGHTS = "best.safetensors"
+
+
+class Interruption:
+    """Takes the first SIGINT or SIGTERM as a wish to stop; a second one acts as it would without this.
+
+    As a context it puts the signals' handlers back as they were. Only a process's main thread may handle
+    signals; in others nothing happens.
+
+    Attributes:
+        number: the signal that came, or None.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def watch(self) -> None:
+        """Listen from now on."""
+        for number in self._before:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self._restore()
+        say("stopping after this batch; interrupt again to stop at once")
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class DivergedError(UserError):
+    """Training came to weights that are no numbers."""
+
+
+class Keeper(Callback):
+    """Keeps a run safe: regular checkpoints, and a clean end when time is up or somebody interrupts.
+
+    A checkpoint is written beside the old one and put in its place, so that a kill at any moment leaves one
+    that resumes. Where a validation follows the batch, the checkpoint waits for it: one written in between
+    would resume behind a validation that never was. When the time is up the run is validated before it ends;
+    one that is interrupted ends without.
+
+    Args:
+        folder: of the run.
+        every: minutes between two checkpoints.
+        limit: minutes after which the run ends cleanly, or None.
+        interruption: listens to signals.
+
+    Attributes:
+        interrupted: whether the run ended because of a signal, here or in another of its processes.
+    """
+
+    def __init__(self, folder: Path, every: float, limit: float | None, interruption: Interruption) -> None:
+        self.folder, self.every, self.limit, self.interruption = folder, every, limit, interruption
+        self.interrupted = False
+        self.saved_batches: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clocks, and listen to signals from now on, in place of Lightning."""
+        self.started = self.saved = self.counted = time.monotonic()
+        self.saved_batches = as_training(pl_module).batches_done
+        self.interruption.watch()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write a checkpoint when it is time, and end the run when its time is up."""
+        training = as_training(pl_module)
+        now = time.monotonic()
+
+        def agree(wish: bool) -> bool:
+            return trainer.strategy.reduce_boolean_decision(wish, all=False)
+
+        due = agree(now - self.saved >= 60 * self.every)
+        late = agree(self.limit is not None and now - self.started >= 60 * self.limit)
+        self.interrupted = agree(self.interruption.number is not None)
+        trainer.should_stop = late or self.interrupted or training.finished
+        regular = training.batches_done % training.config.validation.every == 0
+        if self.interrupted and not training.finished and not regular:
+            trainer.limit_val_batches = 0
+        validates = trainer.enable_validation and (regular or trainer.should_stop)
+        if not validates and (due or trainer.should_stop):
+            self._save(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write a checkpoint that knows of the validation."""
+        self._save(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the last weights; without anything to validate on, nobody knows of better ones."""
+        if not trainer.is_global_zero:
+            return
+        training = as_training(pl_module)
+        notes, steps = _notes(training), training.own_steps
+        if training.history:
+            steps = training.steps[: score(training.history[-1].gains, training.steps)[1]]
+        for name in (LAST_WEIGHTS,) if training.sets else (LAST_WEIGHTS, BEST_WEIGHTS):
+            save_network(self.folder / name, training.network, notes=notes, iterations=steps)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Keep what has been learned before something went wrong."""
+        training = as_training(pl_module)
+        alone = trainer.world_size == 1  # other processes would be waited for in vain
+        begun = self.saved_batches is not None and self.saved_batches < training.batches_done
+        failed = isinstance(exception, Exception) and not isinstance(exception, DivergedError)
+        if alone and begun and failed:  # a second interruption ends the run at once
+            self._save(trainer, pl_module)
+            say(f"a checkpoint at batch {training.batches_done} is kept in {self.folder}")
+
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        now, training = time.monotonic(), as_training(pl_module)
+        if not all(bool(part.isfinite().all()) for part in training.network.parameters()):
+            raise DivergedError(
+                f"the weights are not finite after batch {training.batches_done}: the learning rate is too "
+                f"high; {self.folder} keeps what was there before"
+            )
+        training.minutes += (now - self.counted) / 60
+        self.counted = self.saved = now
+        self.saved_batches = training.batches_done
+        target = self.folder / CHECKPOINT
+        try:
+            with atomic_path(target) if trainer.is_global_zero else nullcontext(target) as part:
+                trainer.save_checkpoint(part, weights_only=False)  # every process; the first one writes
+        except RuntimeError as error:  # PyTorch's, of a full disk
+            raise UserError(f"cannot write {target}: {one_line(error)}") from error
+
+
+class Pace(Callback):
+    """Fits the schedule to a number of minutes: so many batches as the time allows, estimated as it passes.
+
+    Args:
+        minutes: until the learning rate is at its end.
+    """
+
+    EVERY = 5.0  # seconds from one estimate to the next
+    STARTING = 10  # batches that do not count
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self.started = self.marked = time.monotonic()
+        self.done = as_training(pl_module).batches_done
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Tensor | Mapping[str, Any] | None,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Estimate anew how many batches the run will have."""
+        now, training = time.monotonic(), as_training(pl_module)
+        if batch_idx < self.STARTING:  # the first ones also compile
+            self.marked, self.done = now, training.batches_done
+        if now - self.marked < self.EVERY:
+            return
+        rate = (training.batches_done - self.done) / (now - self.marked)
+        left = max(0.0, self.started + 60 * self.minutes - now)
+        training.length = min(training.batches_done + round(rate * left), training.config.optimiser.batches)
+        self.marked, self.done = now, training.batches_done
+
+
+class BestWeights(Callback):
+    """Keeps the weights of the best validation, and the history of all validations.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep them; their moving average stands in their place now, where the run has one."""
+        if not trainer.is_global_zero:
+            return
+        training = as_training(pl_module)
+        history = training.history
+        notes = {**_notes(training), "gains": json.dumps(history[-1].gains)}
+        gain, iterations = score(history[-1].gains, training.steps)
+        steps = training.steps[:iterations]
+        if gain >= max(score(row.gains, training.steps)[0] for row in history):
+            save_network(self.folder / BEST_WEIGHTS, training.network, notes=notes, iterations=steps)
+        save_network(self.folder / LAST_WEIGHTS, training.network, notes=notes, iterations=steps)
+        rows = [row._asdict() for row in history]
+        write_atomically(self.folder / "history.json", json.dumps(rows, indent=1).encode())
+
+
+def _notes(training: IncrementalTemporalTraining) -> dict[str, str]:
+    """Where in which run weights come from."""
+    return {"batches": str(training.batches_done), "run": fingerprint(training.config)}
+
+
+def score(gains: dict[str, list[float]], steps: Sequence[Step]) -> tuple[float, int]:
+    """How good weights are: gain in PSNR over the sets, on average, at the iteration where it is highest.
+
+    Args:
+        gains: validation set to gain in dB at each iteration, at least one set.
+        steps: the iterations; only those at full resolution count.
+
+    Returns:
+        The gain in dB, and the iteration, from 1.
+    """
+    means = [sum(row) / len(row) for row in zip(*gains.values(), strict=True)]
+    full = [index for index, step in enumerate(steps) if step.scale == 1]
+    best = max(full, key=means.__getitem__)
+    return means[best], best + 1
+
+
+def batches_done(checkpoint: Path) -> int:
+    """How many batches a run had been trained on at its checkpoint.
+
+    Raises:
+        UserError: if the file is damaged, or no checkpoint of a run.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return int(content["run"]["batches_done"])
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError):
+        raise UserError(
+            f"{checkpoint} is damaged, or not a checkpoint of a run; remove it to train from the start"
+        ) from None
