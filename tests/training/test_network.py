@@ -7,23 +7,17 @@ import torch
 
 from mtdeblur.errors import UserError
 from mtdeblur.networks.contract import members
-from mtdeblur.networks.registry import NETWORKS, create_network
+from mtdeblur.networks.registry import NETWORKS, conversion, create_network
 from mtdeblur.networks.unroll import default_steps, unroll
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_network, last_convolution
 from mtdeblur.weights.store import save_network
 
 SMALL = {
-    "deblurgan_v2": {"width": 8},
-    "deepdeblur": {"width": 4, "blocks": 1, "scales": 1},
-    "dmphn": {"width": 4},
-    "maxim": {"width": 4, "tokens": [4, 4, 2, 2], "stages": 1},
-    "mtnaf": {"width": 8, "blocks": [1, 1, 1, 1, 1]},
-    "mtrnn": {"width": 4},
-    "nafnet": {"width": 4, "encoder": [1], "decoder": [1]},
-    "pss_nsc": {"width": 4, "scales": 1},
-    "scale_recurrent": {"width": 4},
+    name: entry.small | {option: 1 for option in conversion(name) or () if option != "converted"}
+    for name, entry in NETWORKS.items()
 }
+"""With weights for one scale or stage."""
 DIRECT = ("deepdeblur", "dmphn", "scale_recurrent")
 """Networks that write their picture, and add it to nothing."""
 RESIDUAL = [name for name in NETWORKS if name not in DIRECT]
