@@ -178,6 +178,26 @@ def test_options_rebuild_the_network(network):
         assert torch.equal(again.eval()(blurred, estimate)[0], network(blurred, estimate)[0])
 
 
+def test_the_tail_is_the_convolution_that_runs_last_where_zeros_in_it_give_the_input_back(network):
+    blurred, state, ran = torch.rand(1, 3, 16, 24), None, []
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda module, *_: ran.append(module))
+    for member in members(network):
+        smaller = member.contract.estimate_scale
+        with torch.no_grad():
+            before = state
+            estimate, state = member(blurred, blurred[..., ::smaller, ::smaller], before)
+            assert not torch.equal(estimate, blurred)
+            last, kept = ran[-1], [part.detach().clone() for part in ran[-1].parameters()]
+            for part in last.parameters():
+                part.zero_()
+            zeroed, _ = member(blurred, blurred[..., ::smaller, ::smaller], before)
+            for part, value in zip(last.parameters(), kept, strict=True):
+                part.copy_(value)
+        assert member.contract.tail is (last if torch.equal(zeroed, blurred) else None)
+
+
 IN_BFLOAT16 = [
     case for case, (name, o) in SMALL.items() if "bfloat16" in create_network(name, **o).contract.precisions
 ]

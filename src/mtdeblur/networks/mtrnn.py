@@ -101,6 +101,7 @@ class MTRNN(nn.Module):
             halo=-(-reach // 4) * 4,
             state_scales=scales if self.config.recurrent else (),
             original="Park et al., ECCV 2020; no licence stated",
+            tail=None if self.config.residual == "none" else self.tail,
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
