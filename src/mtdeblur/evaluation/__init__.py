@@ -1,1 +1,1 @@
-"""Evaluation: metrics by their named conventions, and the protocol over folders of pairs."""
+"""Evaluation: the protocol over folders of pairs, by every metric, and what a run was measured on."""

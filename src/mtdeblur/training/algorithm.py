@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mtdeblur.approaches import at_level_one
 from mtdeblur.data.feeding.stream import LadderBatch
 from mtdeblur.data.feeding.validation import ValidationSet
-from mtdeblur.evaluation.metrics import psnr
+from mtdeblur.metrics.arrays import psnr
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll

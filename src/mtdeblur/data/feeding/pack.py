@@ -15,7 +15,8 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +37,8 @@ from mtdeblur.media.pictures import SUFFIXES, list_pictures, to_8_bits
 
 Pixels = NDArray[np.uint8]
 AnyEntry = TypeVar("AnyEntry", bound=Entry)
+_Group = tuple[tuple[str, Path], ...]
+"""Name in the pack and file of a photograph, or of both pictures of a pair."""
 _LOWEST_QUALITY = 60
 _PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
 
@@ -95,6 +98,8 @@ def build_pack(
 ) -> None:
     """Build a pack; the file appears when it is whole. The same sources give the same bytes.
 
+    A photograph that cannot be read is told and left out, and so is a pair where one of its pictures cannot.
+
     Args:
         output: the archive.
         photos: folders of sharp photographs (their sub-folders too), and single pictures, which count as one
@@ -109,22 +114,24 @@ def build_pack(
         runs: a clip of more than this many times 13 frames is cut to so many runs of 13, spread evenly.
 
     Raises:
-        UserError: if nothing is found, something cannot be read or written, or the limit cannot be met.
+        UserError: if there is nothing to train on, a clip cannot be read, the archive cannot be written, or
+            the limit cannot be met.
     """
     clips = list(clips)
-    pictures = list(_name_photos(photos))
+    photographs = list(_name_photos(photos))
     held_out = _find_pairs(pairs)
     trained = [pair for pair in _find_pairs(train_pairs) if not _same(pair, held_out)]
     named_pairs = [*_name_pairs("train", trained), *_name_pairs("valid", held_out)]
-    if not clips and not any(name.startswith("train/") for name, _ in pictures + named_pairs):
-        raise UserError("a training pack needs photographs, high-speed clips or pairs to train on")
+    _require_training(clips, photographs + named_pairs)
     with atomic_path(output) as temporary:
         for tried in range(quality, min(quality, _LOWEST_QUALITY) - 1, -4):
             with zipfile.ZipFile(temporary, "w") as archive:  # stored: JPEG does not compress further
-                for name, file in pictures:
-                    archive.writestr(zipfile.ZipInfo(name), _encode(decode(file), long_side, tried))
-                for name, file in named_pairs:
-                    archive.writestr(zipfile.ZipInfo(name), _as_jpeg(file))
+                encode = partial(_as_photograph, long_side=long_side, quality=tried)
+                photographs, unread = _write(archive, photographs, encode)
+                named_pairs, unread_pairs = _write(archive, named_pairs, _as_jpeg)
+                faults = unread + unread_pairs  # at the first quality; the next ones do not try again
+                _require_training(clips, photographs + named_pairs, faults)
+                tell(faults)
                 for number, clip in enumerate(clips):
                     for name, frame in _name_frames(clip, number, runs):
                         archive.writestr(zipfile.ZipInfo(name), _encode(frame, None, tried))
@@ -133,7 +140,32 @@ def build_pack(
         raise UserError(f"the pack does not fit in {limit} bytes; give fewer pictures or a smaller long side")
 
 
-def _name_photos(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+def _require_training(clips: Sequence[Path], groups: Iterable[_Group], faults: Sequence[str] = ()) -> None:
+    """Raise UserError if there is nothing to train on; it says what was left out, if anything was."""
+    if not clips and not any(name.startswith("train/") for group in groups for name, _ in group):
+        needed = "a training pack needs photographs, high-speed clips or pairs to train on"
+        raise UserError(in_short(faults) if faults else needed)
+
+
+def _write(
+    archive: zipfile.ZipFile, groups: Iterable[_Group], encode: Callable[[Path], bytes]
+) -> tuple[list[_Group], list[str]]:
+    """Write what can be read into the archive; give those groups, and a line for each of the others."""
+    written: list[_Group] = []
+    faults: list[str] = []
+    for group in groups:
+        try:
+            contents = [encode(file) for _, file in group]
+        except UserError as error:
+            faults.append(f"{error}; {'the pair' if len(group) > 1 else 'it'} is left out")
+            continue
+        for (name, _), content in zip(group, contents, strict=True):
+            archive.writestr(zipfile.ZipInfo(name), content)
+        written.append(group)
+    return written, faults
+
+
+def _name_photos(places: Iterable[Path]) -> Iterator[_Group]:
     """Each photograph's name in the pack and file; a file found twice counts once."""
     places = list(places)
     folders = [list_pictures(place) for place in places if not place.is_file()]
@@ -143,7 +175,7 @@ def _name_photos(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
         seen.update(new)
         for index, file in enumerate(new.values()):
             part = "valid" if index % HOLD_OUT == HOLD_OUT - 1 else "train"
-            yield f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file
+            yield ((f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file),)
 
 
 def _find_pairs(folder: Path | None) -> list[tuple[Path, Path]]:
@@ -185,11 +217,11 @@ def _same(pair: tuple[Path, Path], others: Iterable[tuple[Path, Path]]) -> bool:
     return bool({file.resolve() for file in pair} & {file.resolve() for other in others for file in other})
 
 
-def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
-    """The name in the pack and the file of each picture of pairs."""
-    for index, pair in enumerate(pairs):
-        for side, file in zip(("blur", "sharp"), pair, strict=True):
-            yield f"{part}/pairs/{side}/{index:05d}-{_plain(pair[0].stem)}.jpg", file
+def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[_Group]:
+    """The name in the pack and the file of both pictures of each pair."""
+    for index, (blurred, sharp) in enumerate(pairs):
+        name = f"{index:05d}-{_plain(blurred.stem)}.jpg"
+        yield (f"{part}/pairs/blur/{name}", blurred), (f"{part}/pairs/sharp/{name}", sharp)
 
 
 def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
@@ -228,6 +260,10 @@ def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
+
+
+def _as_photograph(file: Path, long_side: int, quality: int) -> bytes:
+    return _encode(decode(file), long_side, quality)
 
 
 def _as_jpeg(file: Path) -> bytes:
