@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from torch import Tensor
 
 from mtdeblur.errors import UserError, one_line
@@ -208,6 +208,27 @@ class Pace(Callback):
         left = max(0.0, self.started + 60 * self.minutes - now)
         training.length = min(training.batches_done + round(rate * left), training.config.optimiser.batches)
         self.marked, self.done = now, training.batches_done
+
+
+class WeightAverage(EMAWeightAveraging):
+    """The exponential moving average of the weights, kept where the weights are.
+
+    Lightning's would keep it on the processor, to which every batch would copy all weights. Its counter of
+    batches stays there, so that no value is read back from the device.
+
+    Args:
+        decay: per batch.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(decay=decay)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Create the average."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
 
 class BestWeights(Callback):

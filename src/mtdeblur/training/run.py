@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import nn
 
@@ -33,6 +33,7 @@ from mtdeblur.training.checkpoints import (
     Interruption,
     Keeper,
     Pace,
+    WeightAverage,
     batches_done,
 )
 from mtdeblur.training.config import TrainingConfig
@@ -124,7 +125,7 @@ def train(
             # The average stands in the weights' place while validating, and the best are kept then: so before
             # it is undone; a checkpoint is written after the average has taken in the batch.
             decay = config.optimiser.ema
-            average = [] if decay is None else [EMAWeightAveraging(decay=decay)]
+            average = [] if decay is None else [WeightAverage(decay)]
             pace = [] if minutes is None else [Pace(minutes)]
             callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
             trainer = pl.Trainer(
