@@ -20,6 +20,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from mtdeblur.data.feeding.pack import Pack
+from mtdeblur.evaluation.runtime import matrix_product_peak, synchronise
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import unroll
@@ -45,7 +46,8 @@ def main() -> None:
     begun = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     given.output.mkdir(parents=True, exist_ok=True)
-    say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak(device):.0f} TFLOP/s in bfloat16 products")
+    peak = matrix_product_peak(torch.device(device)) / 1e12
+    say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak:.1f} TFLOP/s in bfloat16 products")
     overrides: dict[str, object] = {"data.pack": given.pack, **(SMALL if given.small else {})}
     first = find_config(next(iter(STAGES)))
     check(first, overrides, device)
@@ -80,43 +82,22 @@ def name_of(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
 
 
-def peak(device: str) -> float:
-    """TFLOP/s of a large matrix product in bfloat16."""
-    side = 8192 if device == "cuda" else 1024
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    repeats = 20
-    for _ in range(3):
-        torch.mm(a, b)
-    wait(device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        torch.mm(a, b)
-    wait(device)
-    return 2 * side**3 * repeats / (time.perf_counter() - started) / 1e12
-
-
-def wait(device: str) -> None:
-    """Until the device has done all that was asked."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def check(path: Path, overrides: dict[str, object], device: str) -> None:
     """Exit unless batches are sound and the device computes what float64 on the CPU does."""
     config = read_config(path, overrides)
     data = config.data
     started = time.monotonic()
     stream = open_stream(config, Pack(Path(str(data.pack))), device=device)
-    wait(device)
+    synchronise(torch.device(device))
     say(f"data on the device after {time.monotonic() - started:.1f} s")
     for number in range(2 * data.reuse):
         stream.batch(number)
-    wait(device)
+    synchronise(torch.device(device))
     started = time.monotonic()
     for number in range(2 * data.reuse, 6 * data.reuse):
         stream.batch(number)
     asked = time.monotonic() - started
-    wait(device)
+    synchronise(torch.device(device))
     each = (time.monotonic() - started) / (4 * data.reuse)
     asking = 250 * asked / data.reuse
     say(f"a batch of {data.batch} is made in {1000 * each:.1f} ms, {asking:.1f} of them asking")
@@ -151,11 +132,11 @@ def fastest(path: Path, overrides: dict[str, object], device: str) -> bool:
         started = time.monotonic()
         for _ in range(2):
             step(network, blurred, optimiser)
-        wait(device)
+        synchronise(torch.device(device))
         begun, repeats = time.monotonic(), 20 if device == "cuda" else 2
         for _ in range(repeats):
             step(network, blurred, optimiser)
-        wait(device)
+        synchronise(torch.device(device))
         seconds = (time.monotonic() - begun) / repeats
         variant = f"cudnn.benchmark {benchmark}, compiled {compiled}"
         say(f"{variant}: {1000 * seconds:.1f} ms, start {begun - started:.1f} s")

@@ -49,16 +49,37 @@ def measure_run_time(
         deque(progress(blurred), maxlen=0)
     times: list[RunTime] = []
     for _ in range(repeats):
-        _synchronise(device)
+        synchronise(device)
         started = clock()
         deque(progress(blurred), maxlen=0)
         returned = clock()
-        _synchronise(device)
+        synchronise(device)
         times.append(RunTime(clock() - started, returned - started))
     return RunTime(*(median(column) for column in zip(*times, strict=True)))
 
 
-def _synchronise(device: torch.device) -> None:
+def matrix_product_peak(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> float:
+    """The rate of large matrix products, in FLOP/s: what other rates on the same machine are compared with.
+
+    Args:
+        device: where they run.
+        dtype: of both matrices.
+    """
+    side, repeats = (8192, 20) if device.type == "cuda" else (2048, 5)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(3):  # the first one warms up
+        synchronise(device)
+        started = time.perf_counter()
+        for _ in range(repeats):
+            torch.mm(a, b)
+        synchronise(device)
+        best = max(best, 2 * side**3 * repeats / (time.perf_counter() - started))
+    return best
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -3,7 +3,7 @@
 import importlib
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -71,6 +71,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     compiled: bool = False,
+    callbacks: Iterable[Callback] = (),
 ) -> Outcome:
     """Train until the configured number of batches is done, the time is up, or somebody interrupts.
 
@@ -90,6 +91,7 @@ def train(
         devices: how many processes or GPUs share each batch (distributed data parallel). With photographs in
             place of a pack, let this function start the other processes: it makes the pack before.
         compiled: let torch.compile fuse the network's operations.
+        callbacks: Lightning's, in addition to the run's own.
 
     Raises:
         UserError: if the folder holds a run and `resume` was not asked for, the run to resume was another
@@ -127,7 +129,7 @@ def train(
             decay = config.optimiser.ema
             average = [] if decay is None else [WeightAverage(decay)]
             pace = [] if minutes is None else [Pace(minutes)]
-            callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
+            own: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
             trainer = pl.Trainer(
                 accelerator=device,
                 devices=devices,
@@ -138,7 +140,7 @@ def train(
                 check_val_every_n_epoch=None,
                 limit_val_batches=1.0 if sets else 0,
                 num_sanity_val_steps=0,
-                callbacks=callbacks,
+                callbacks=[*own, *callbacks],
                 logger=_logger(folder),
                 benchmark=torch.backends.cudnn.benchmark,
                 enable_checkpointing=False,
