@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mtdeblur.data.disk.leftovers import tell
+from mtdeblur.data.disk.leftovers import warn
 from mtdeblur.data.making.workers import Stages
 from mtdeblur.inference.batch import Job, Observer
 
@@ -44,9 +44,9 @@ class Complaints:
         self.console.print(f"mtdeblur: {' '.join(line.splitlines())}", markup=False, emoji=False)
 
     def left_out(self, faults: Sequence[str]) -> None:
-        """As `mtdeblur.data.disk.leftovers.Tell`: the first few are said, all are counted."""
+        """Log the first few faults and count all of them; see `mtdeblur.data.disk.leftovers.Report`."""
         self.number += len(faults)
-        tell(faults)
+        warn(faults)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from PIL import Image
 
 from mtdeblur.data.disk.decode import Entry, decode
 from mtdeblur.data.disk.frames import clip_at, clip_frames, natural_order
-from mtdeblur.data.disk.leftovers import in_short, tell
+from mtdeblur.data.disk.leftovers import summary, warn
 from mtdeblur.data.disk.splits import HOLD_OUT
 from mtdeblur.data.feeding.contents import TrainingData
 from mtdeblur.errors import UserError
@@ -166,9 +166,9 @@ def _matched(blurred: Sequence[AnyEntry], sharp: Sequence[AnyEntry]) -> list[tup
         if _stem(entry) not in paired
     ]
     if faults and not pairs:
-        raise UserError(in_short(faults))
+        raise UserError(summary(faults))
     if faults:
-        tell(faults)
+        warn(faults)
     return pairs
 
 
