@@ -93,7 +93,7 @@ def measure_all(
 
 def _why(pair: Pair, error: Exception) -> str:
     if out_of_memory(error):
-        return f"cannot measure {pair.blur}: not enough memory; a smaller --tile needs less"
+        return f"cannot measure {pair.blur}: not enough memory; use a smaller --tile"
     text = one_line(error)
     if isinstance(error, UserError):
         named = str(pair.blur) in str(error) or str(pair.sharp) in str(error)

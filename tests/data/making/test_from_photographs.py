@@ -186,14 +186,9 @@ def test_other_settings_are_refused_and_what_is_finished_stays(inputs, photograp
         {"inputs": (7, 9)},
         {"inputs": () if inputs else (7,)},
     ):
-        settings = {
-            "photographs": photographs[:1],
-            "exposures": 1,
-            "settings": HOW,
-            "inputs": inputs,
-        } | changed
+        arguments = {"photographs": photographs[:1], "exposures": 1, "settings": HOW, "inputs": inputs}
         with pytest.raises(UserError, match="holds a data set made with other settings"):
-            simulate(folder=tmp_path / "set", workers=1, **settings)
+            simulate(folder=tmp_path / "set", workers=1, **(arguments | changed))
     simulate(photographs[:1], tmp_path / "set", 1, HOW, inputs, workers=1, progress=heard)
     assert heard.stages == []
     assert content(tmp_path / "set") == before
