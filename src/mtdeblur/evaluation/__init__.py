@@ -1,1 +1,1 @@
-"""Evaluation: metrics by their named conventions, and the protocol over folders of pairs."""
+"""Evaluation: metrics by named conventions, and the protocol for data sets of pairs."""

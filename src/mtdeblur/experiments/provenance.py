@@ -1,4 +1,4 @@
-"""Where a table's figures come from, for the reader."""
+"""Provenance of a table's figures, for the reader."""
 
 import json
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ def provenance(
         whole: the table with all its rows.
         entries: the rows shown, trained and measured.
         budget: its name.
-        spent: what that is.
-        material: what was trained and measured on.
+        spent: the budget.
+        material: training data and test sets.
     """
     accounts = {account for entry in entries for subject in entry.subjects for account in subject.accounts}
     timing = spent.run_time
@@ -44,7 +44,7 @@ def provenance(
 
 
 def _training(entries: Sequence[Entry], budget: str, spent: Budget, material: Material) -> dict[str, str]:
-    """How the rows were trained that were."""
+    """Facts about the training of the trained rows."""
     rows = {entry.row.name: entry.runs for entry in entries if entry.runs}
     accounts = [run.account() for runs in rows.values() for run in runs]
     seeds = len(next(iter(rows.values())))

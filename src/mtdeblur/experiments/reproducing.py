@@ -1,4 +1,4 @@
-"""Reproduce a table or figure of the paper: train missing rows, measure them, write the results."""
+"""Reproduction of a table or figure: train the missing rows, measure them, write the results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,19 +30,19 @@ from mtdeblur.training.progress import say
 
 @dataclass(frozen=True)
 class Request:
-    """What to reproduce, and how.
+    """A request to reproduce a table or figure.
 
     Attributes:
         target: name of a table or figure, such as `table1`.
         budget: "smoke", "hours" or "paper".
         data: as for `material.prepare`.
         output: folder for runs, test sets and results.
-        seeds: how many runs of each row; their seeds are 0 and up.
+        seeds: number of runs of each row, with seeds from 0.
         device: "auto", "cpu", "gpu", "cuda" or "mps".
         devices: processes or GPUs that share each run.
         parallel: "local" for one run at a time, "ray" for many.
-        rows: names of the rows wanted; none for all.
-        weights: `ROW=WEIGHTS` for rows that are measured with given weights: `take_weights`.
+        rows: names of the rows; empty for all.
+        weights: `ROW=WEIGHTS` for rows to measure with given weights, see `take_weights`.
     """
 
     target: str
@@ -58,14 +58,14 @@ class Request:
 
 
 def reproduce(request: Request) -> list[Path]:
-    """Make the table or figure; reuse finished runs and resume interrupted ones.
+    """Reproduce the table or figure; finished runs are reused and interrupted ones resumed.
 
     Returns:
         The files written.
 
     Raises:
-        UserError: in one line, if the request cannot be met.
-        InterruptionError: if the user interrupts; the same command resumes.
+        UserError: if the request is invalid.
+        InterruptionError: if the user interrupts it; the same request resumes it.
     """
     whole = experiment(request.target)
     asked, spent = only(whole, request.rows), budget(whole, request.budget)
@@ -99,7 +99,7 @@ def reproduce(request: Request) -> list[Path]:
 
 
 def _material(asked: Experiment, request: Request, spent: Budget) -> Material:
-    """What is trained and measured on."""
+    """The training data and test sets."""
     names = dict.fromkeys(name for row in asked.rows for name in asked.sets_of(row))
     stand_ins = {name: base().test_sets[name] for name in names}
     say("preparing the training pack and the test sets")
@@ -112,7 +112,7 @@ def _material(asked: Experiment, request: Request, spent: Budget) -> Material:
 def _enter(
     row: Row, whole: Experiment, weights: Given | None, request: Request, spent: Budget, material: Material
 ) -> Entry:
-    """The runs or weights behind a row."""
+    """The runs or given weights of a row."""
     device = "cuda" if request.device == "gpu" else request.device
     if row.reported:
         return Entry(row)

@@ -1,4 +1,4 @@
-"""The layout of DeepDeblur-PyTorch's released `MSResNet`: bodies and upscalings, the finest scale first."""
+"""The layout of DeepDeblur-PyTorch's released `MSResNet`: bodies and upscalings from the finest scale on."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ _CONVOLUTIONS = {"0": "conv1", "2": "conv2"}
 
 
 def translate(state: Mapping[str, Tensor]) -> Translation:
-    """Rename the parameters; ours number scales from the coarsest, and an upscaling is the finer one's.
+    """Rename the parameters; ours count scales from the coarsest, and upscalings belong to the finer scale.
 
     Raises:
         ValueError: if a name is unknown.

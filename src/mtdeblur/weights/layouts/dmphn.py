@@ -1,8 +1,8 @@
 """The layout of the released DMPHN: a folder with a state dict for every encoder and decoder.
 
-Files are `encoder_lv1.pkl`, `decoder_lv1.pkl` and so on, level 1 being the whole picture; those of a stack
-are `encoder_s1_lv1.pkl` and so on. Layers have numbers that count activations too, with two layers of
-parameters, 0 and 2, in every residual block.
+Files are `encoder_lv1.pkl`, `decoder_lv1.pkl` and so on, where level 1 is the whole picture; those of a stack
+are `encoder_s1_lv1.pkl` and so on. Layer numbers count activations too; every residual block has parameters
+in its layers 0 and 2.
 """
 
 import re
