@@ -93,7 +93,7 @@ def simulate(
             distributed=distributed,
             progress=progress,
         )
-    made = len(photographs) - len(faults)
-    typer.echo(f"{output}: {exposures * made} exposures of {made} photographs")
+    exposed = len(photographs) - len(faults)
+    typer.echo(f"{output}: {exposures * exposed} exposures of {exposed} photographs")
     if faults:
         raise typer.Exit(1)

@@ -82,10 +82,10 @@ class Subject:
         """A measurement from the cache, or a new one, which is cached with device, version and commit."""
         file = self.folder / "measured" / f"{what}-{self.iterations}.json"
         if not file.exists():
-            found = measured()
+            result = measured()
             place = f"{device_name(self.deblurrer.device)}, float32"
             account = f"{place}, mtdeblur {mtdeblur.__version__}, commit {commit() or 'unknown'}"
-            write_atomically(file, json.dumps({"measured with": account, "found": found}).encode())
+            write_atomically(file, json.dumps({"measured with": account, "found": result}).encode())
         kept = json.loads(file.read_text(encoding="utf-8"))
         self.accounts.add(kept["measured with"])
         return kept["found"]

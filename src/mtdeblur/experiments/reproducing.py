@@ -68,29 +68,29 @@ def reproduce(request: Request) -> list[Path]:
         InterruptionError: if the user interrupts it; the same request resumes it.
     """
     whole = experiment(request.target)
-    asked, spent = only(whole, request.rows), budget(whole, request.budget)
-    weights = take_weights(asked, request.weights, request.output / "given")
+    shown, settings = only(whole, request.rows), budget(whole, request.budget)
+    weights = take_weights(shown, request.weights, request.output / "given")
     target = request.output / request.budget / request.target
     check_writable(target.with_suffix(".md"))
-    material = _material(asked, request, spent)
-    entries = [_enter(row, whole, weights.get(row.name), request, spent, material) for row in asked.rows]
+    material = _material(shown, request, settings)
+    entries = [_enter(row, whole, weights.get(row.name), request, settings, material) for row in shown.rows]
     runs = [run for entry in entries for run in entry.runs]
     carry_out_all(runs, device=request.device, devices=request.devices, parallel=request.parallel)
 
-    results = tuple(_measure(entry, asked, spent, material) for entry in entries)
+    results = tuple(_measure(entry, shown, settings, material) for entry in entries)
     report = Report(
-        experiment=asked,
+        experiment=shown,
         results=results,
         titles={name: base().test_sets[name].title for name in material.sets},
         stand_ins=dict(material.stamps),
         budget=request.budget,
-        timed=f"{spent.run_time.width}x{spent.run_time.height}",
-        provenance=provenance(whole, entries, request.budget, spent, material),
-        picture="" if asked.kind == "table" else f"{request.target}.png",
+        timed=f"{settings.run_time.width}x{settings.run_time.height}",
+        provenance=provenance(whole, entries, request.budget, settings, material),
+        picture="" if shown.kind == "table" else f"{request.target}.png",
     )
     texts = {".md": as_markdown(report), ".csv": as_csv(report)}
     files = {suffix: text.encode("utf-8", "backslashreplace") for suffix, text in texts.items()}
-    if asked.kind != "table":
+    if shown.kind != "table":
         subjects = {entry.row.name: entry.subjects for entry in entries if entry.subjects}
         files |= draw(report, subjects, material)
     for suffix, content in files.items():
@@ -98,19 +98,19 @@ def reproduce(request: Request) -> list[Path]:
     return [target.with_suffix(suffix) for suffix in files]
 
 
-def _material(asked: Experiment, request: Request, spent: Budget) -> Material:
+def _material(shown: Experiment, request: Request, settings: Budget) -> Material:
     """The training data and test sets."""
-    names = dict.fromkeys(name for row in asked.rows for name in asked.sets_of(row))
+    names = dict.fromkeys(name for row in shown.rows for name in shown.sets_of(row))
     stand_ins = {name: base().test_sets[name] for name in names}
     say("preparing the training pack and the test sets")
-    material = prepare(request.data, stand_ins, spent.test, request.output / "data")
+    material = prepare(request.data, stand_ins, settings.test, request.output / "data")
     if standing := [stand_ins[name].title for name, stamp in material.stamps.items() if stamp]:
         say(f"no real test sets given: using stand-ins for {', '.join(standing)}; see --data")
     return material
 
 
 def _enter(
-    row: Row, whole: Experiment, weights: Given | None, request: Request, spent: Budget, material: Material
+    row: Row, whole: Experiment, weights: Given | None, request: Request, settings: Budget, material: Material
 ) -> Entry:
     """The runs or given weights of a row."""
     device = "cuda" if request.device == "gpu" else request.device
@@ -121,20 +121,20 @@ def _enter(
     configs: list[TrainingConfig] = []
     for seed in range(request.seeds):
         data = dict(material.data)
-        config = training_config(row, spent, data, seed)
+        config = training_config(row, settings, data, seed)
         if whole.equal_cost:
-            config = at_equal_cost(config, training_config(whole.rows[0], spent, data, seed))
+            config = at_equal_cost(config, training_config(whole.rows[0], settings, data, seed))
         configs.append(config)
     return trained(row, configs, material.key, request.output / "runs", device)
 
 
-def _measure(entry: Entry, asked: Experiment, spent: Budget, material: Material) -> Result:
+def _measure(entry: Entry, shown: Experiment, settings: Budget, material: Material) -> Result:
     if not entry.subjects:
         return entry.result()
     say(f"measuring {entry.row.name}")
     figures = {
         name: [subject.figures(material.sets[name]) for subject in entry.subjects]
-        for name in asked.sets_of(entry.row)
+        for name in shown.sets_of(entry.row)
     }
-    run_time = entry.subjects[0].run_time(spent.run_time)
-    return replace(entry.result(), figures=figures, convention=asked.ssim, run_time=run_time)
+    run_time = entry.subjects[0].run_time(settings.run_time)
+    return replace(entry.result(), figures=figures, convention=shown.ssim, run_time=run_time)

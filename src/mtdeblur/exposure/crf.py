@@ -96,7 +96,7 @@ class TabulatedCRF:
         if not (self._linear.isfinite().all() and (self._linear.diff() > 0).all()):
             raise ValueError("the light of a tabulated curve must increase from point to point")
         if not ((self._stored >= 0) & (self._stored <= 1)).all():
-            raise ValueError("the stored values of a tabulated curve must lie in [0, 1]")
+            raise ValueError("the stored values of a tabulated curve must be in [0, 1]")
         if not ((self._stored.diff() >= 0).all() and self._stored[0] < self._stored[-1]):
             raise ValueError(
                 "the stored values of a tabulated curve must never decrease, nor all be the same"

@@ -128,11 +128,13 @@ def into_tiff(tiff: bytes, exif: bytes) -> bytes:
     if source.order != layout.order:
         tags = _swapped(tags)
     # The file's own tags are kept; offsets in them remain valid because data is only appended.
-    own = {tag: _Entry(kind, count, field) for _, tag, kind, count, field in _entries(tiff, layout, start)}
+    existing = {
+        tag: _Entry(kind, count, field) for _, tag, kind, count, field in _entries(tiff, layout, start)
+    }
     end = len(tiff) + len(tiff) % 2
     header = struct.pack(layout.offset, end)
     tiff = _patched(tiff, 8 if layout.big else 4, header)
-    return tiff.ljust(end, b"\0") + _build({**tags, **own}, layout, end)
+    return tiff.ljust(end, b"\0") + _build({**tags, **existing}, layout, end)
 
 
 def _header(data: bytes) -> tuple[_Layout, int]:

@@ -172,8 +172,8 @@ class LadderStream:
         Raises:
             UserError: if a picture of a stored exposure cannot be used.
         """
-        made = self._batch(number)
-        return made._replace(blurred=made.blurred.contiguous(memory_format=torch.channels_last))
+        batch = self._batch(number)
+        return batch._replace(blurred=batch.blurred.contiguous(memory_format=torch.channels_last))
 
     def _batch(self, number: int) -> LadderBatch:
         level = self.levels[self._rng(_Purpose.LEVEL, number).integers(len(self.levels))]

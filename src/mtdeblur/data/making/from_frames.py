@@ -109,10 +109,10 @@ def _scan(clips: Sequence[Clip], faults: bool, build: Build, progress: Stages) -
         scans[scan.clip.name] = scan
         build.note({**asdict(scan), "clip": scan.clip.name})
     for clip in clips:
-        found = scans[clip.name].faults
-        if found:
-            shown = "; ".join(f"frame {fault.number}: {fault.reason}" for fault in found[:_SHOWN])
-            more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        clip_faults = scans[clip.name].faults
+        if clip_faults:
+            shown = "; ".join(f"frame {fault.number}: {fault.reason}" for fault in clip_faults[:_SHOWN])
+            more = f"; and {len(clip_faults) - _SHOWN} more" if len(clip_faults) > _SHOWN else ""
             progress.noticed(f"{clip.name}: no exposure spans {shown}{more}")
     return scans
 

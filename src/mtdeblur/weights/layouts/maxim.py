@@ -17,17 +17,17 @@ _OPERATION = r"(Conv2D|conv2d_transpose)|einsum/(Einsum)|jit_fn_/Mul_\d+|jit_fn_
 _NAME = re.compile(rf"{_SCOPE}(.+)/(?:{_OPERATION}):1")
 
 
-def _supervised(found: re.Match[str]) -> str:
+def _supervised(match: re.Match[str]) -> str:
     """Name in supervised attention, which belongs to the next stage, except for the full-size output."""
-    stage, level, convolution = (int(number) for number in found.groups())
+    stage, level, convolution = (int(number) for number in match.groups())
     if convolution == 1 and level == 0:
         return f"stages.{stage}.output"
     return f"stages.{stage + 1}.supervise.{level}.{('feature', 'image', 'attention')[convolution]}"
 
 
-def _resized(found: re.Match[str]) -> str:
+def _resized(match: re.Match[str]) -> str:
     """Name of a resizing: in each stage nine that join encoders, then nine for skips in reverse order."""
-    stage, rest = divmod(int(found[1]), 18)
+    stage, rest = divmod(int(match[1]), 18)
     join, number = divmod(rest, 9)
     level, source = 2 - number // 3, number % 3
     return f"stages.{stage}.skip.{level}.{2 - source}" if join else f"stages.{stage}.bridge.{level}.{source}"
@@ -89,10 +89,10 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
     for name, value in state.items():
         if not value.is_floating_point() or value.numel() == 1:
             continue
-        found = _NAME.fullmatch(name)
-        if found is None:
+        match = _NAME.fullmatch(name)
+        if match is None:
             raise ValueError(f"{name} is no parameter of MAXIM")
-        path, convolution, dense, bias = found.groups()
+        path, convolution, dense, bias = match.groups()
         for theirs, ours in _RULES:
             path = re.sub(theirs, ours, path)
         if convolution:  # (h, w, i, o) to (o, i, h, w); transposed (h, w, o, i) to (i, o, h, w)

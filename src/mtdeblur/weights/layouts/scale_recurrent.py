@@ -42,13 +42,13 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
     for name, value in state.items():
         if _NOT_THE_NETWORK.fullmatch(name):
             continue
-        found = _NAME.fullmatch(name)
-        place = (_BLOCKS if found[2] else _SINGLE).get(found[1]) if found else None
-        if found is None or place is None:
+        match = _NAME.fullmatch(name)
+        place = (_BLOCKS if match[2] else _SINGLE).get(match[1]) if match else None
+        if match is None or place is None:
             raise ValueError(f"{name} is no parameter of the scale-recurrent network without LSTM")
-        place = f"{place}.{found[2]}" if found[2] else place
+        place = f"{place}.{match[2]}" if match[2] else place
         turned = value.permute(3, 2, 0, 1) if value.dim() == 4 else value  # (h, w, i, o) to (o, i, h, w)
-        renamed[f"{place}.{_KINDS[found[3]]}"] = turned.contiguous()
+        renamed[f"{place}.{_KINDS[match[3]]}"] = turned.contiguous()
     width, inputs = renamed["head.weight"].shape[:2]
     options = {"width": width, "grey": inputs == 2, "corners": True}
     return Translation("scale_recurrent", options, renamed)
