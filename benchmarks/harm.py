@@ -21,9 +21,9 @@ from skimage import data
 from skimage.filters import gaussian
 
 import mtdeblur
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.media import libvips
 from mtdeblur.media.pictures import list_pictures, read_pixels
+from mtdeblur.metrics.arrays import psnr
 
 Pixels = NDArray[Any]
 

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from mtdeblur.data.disk.pairs import find_pairs
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.provenance import commit
 from mtdeblur.exposure.crf import CRF, GAMMA, IDENTITY
 from mtdeblur.exposure.sensor import Sensor, record
 from mtdeblur.exposure.simulate import FRAMES, Motion, margin, simulate_ladder
 from mtdeblur.media.pictures import read_pixels
+from mtdeblur.metrics.arrays import psnr
 
 Grey = NDArray[np.float64]
 Values = dict[str, list[float]]

@@ -20,9 +20,9 @@ import typer
 
 import mtdeblur
 from mtdeblur.data.disk.pairs import find_pairs
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.evaluation.provenance import commit, device_name, processor_name
 from mtdeblur.media.pictures import read_pixels
+from mtdeblur.metrics.arrays import psnr
 
 
 class Row(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mtdeblur.approaches import multi_temporal
+from mtdeblur.approaches import MultiTemporal
 from mtdeblur.data.disk.photographs import find_photographs, public_domain_photographs
 from mtdeblur.exposure.crf import GammaCRF
 from mtdeblur.exposure.simulate import Motion, margin, simulate_ladder
@@ -60,14 +60,15 @@ def train(
     losses: list[float] = []
     for _ in range(batches):
         # A simulated exposure of each crop, as TL1 (sharp), TL3 ... up to the level of the blurred input.
-        level, extra = int(rng.choice([7, 9, 11, 13])), int(rng.integers(1, 4))
+        level = int(rng.choice([7, 9, 11, 13]))
         sharp = crops(photographs, batch, patch + 2 * margin(motion), rng)
         seeds: list[int] = rng.integers(2**31, size=batch).tolist()
         ladder = simulate_ladder(sharp, patch, range(1, level + 1, 2), motion, GammaCRF(), seeds)
         blurred = estimate = ladder[level]
         state: State = None
         loss = torch.tensor(0.0)
-        for goal in multi_temporal(level, extra=extra):  # TL13 -> TL11, TL9 ... TL1, TL1
+        plan = MultiTemporal().plan(level, lambda n: int(rng.integers(n)))  # TL13 -> TL11, TL9 ... TL1, TL1
+        for goal in plan:
             estimate, state = network(blurred, estimate, state)
             loss = (estimate - ladder[goal.level]).abs().mean()
             optimiser.zero_grad()

@@ -1,28 +1,46 @@
 """Plans of goals, spelled out for the paper's examples."""
 
+from collections import Counter
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtdeblur.approaches import (
+    APPROACHES,
     MAXIMUM_ITERATIONS,
+    Approach,
+    DrawnIteration,
     Goal,
+    MultiScale,
+    MultiScaleTemporal,
+    MultiTemporal,
+    OneStage,
+    OneStageFirst,
     Plan,
-    across_scales,
+    SeparateWeights,
+    Stacked,
+    TruncatedBackPropagation,
     at_level_one,
-    multi_scale,
-    multi_temporal,
-    one_stage,
-    separate,
-    stacked,
+    plans,
 )
+from mtdeblur.networks.unroll import Step
 
 levels = st.integers(1, 20).map(lambda half: 2 * half + 1)
 steps = st.integers(1, 6).map(lambda half: 2 * half)
 
 
+def first(n: int) -> int:
+    return 0
+
+
+def multi_temporal(level: int, extra: int = 1, **options: int) -> Plan:
+    return MultiTemporal(extra=(extra, extra), **options).plan(level, first)
+
+
 def goals(plan: Plan) -> list[int]:
-    assert all((goal.scale, goal.network) == (1, 0) for goal in plan)
+    assert plan == tuple(Goal(goal.level) for goal in plan)
     return [goal.level for goal in plan]
 
 
@@ -41,12 +59,25 @@ def goals(plan: Plan) -> list[int]:
     ],
 )
 def test_multi_temporal(level: int, step: int, extra: int, expected: list[int]) -> None:
-    assert goals(multi_temporal(level, step=step, extra=extra)) == expected
+    assert goals(multi_temporal(level, extra, step=step)) == expected
 
 
 def test_seven_iterations_at_most() -> None:
-    assert goals(multi_temporal(13, extra=3)) == [11, 9, 7, 5, 3, 1, 1]
-    assert goals(multi_temporal(13, extra=3, maximum=3)) == [11, 9, 7]
+    assert goals(multi_temporal(13, 3)) == [11, 9, 7, 5, 3, 1, 1]
+    assert goals(multi_temporal(13, 3, maximum=3)) == [11, 9, 7]
+
+
+def test_further_iterations_are_drawn_between_the_fewest_and_the_most() -> None:
+    asked: list[int] = []
+
+    def last(n: int) -> int:
+        asked.append(n)
+        return n - 1
+
+    approach = MultiTemporal(extra=(1, 3))
+    assert goals(approach.plan(7, first)) == [5, 3, 1, 1]
+    assert goals(approach.plan(7, last)) == [5, 3, 1, 1, 1, 1]
+    assert asked == [3]
 
 
 @pytest.mark.parametrize(
@@ -58,76 +89,145 @@ def test_fixed_iterations_as_in_figure_6(level: int, expected: list[int]) -> Non
 
 
 def test_fewer_fixed_iterations_stop_above_the_sharp_image() -> None:
-    assert goals(multi_temporal(13, iterations=2, extra=3)) == [11, 9]
+    assert goals(multi_temporal(13, 3, iterations=2)) == [11, 9]
 
 
 def test_one_stage_goes_to_the_sharp_image_at_once() -> None:
-    assert one_stage(13) == (Goal(1),)
-    assert goals(one_stage(7, 3)) == [1, 1, 1]
+    assert OneStage().plan(13, first) == (Goal(1),)
+    assert goals(OneStage(3).plan(7, first)) == [1, 1, 1]
 
 
 @given(levels, steps, st.integers(0, 3))
 def test_goals_fall_by_the_step_and_end_at_the_sharp_image(level: int, step: int, extra: int) -> None:
-    plan = goals(multi_temporal(level, step=step, extra=extra, maximum=100))
+    plan = goals(multi_temporal(level, extra, step=step, maximum=100))
     assert plan[-1] == 1
     assert all(n % 2 == 1 and n >= 1 for n in plan)
     for before, after in zip([level, *plan], plan, strict=False):
         assert before - after == step or after == 1
     assert plan.count(1) == 1 + extra
-    assert goals(multi_temporal(level, step=step, extra=extra)) == plan[:MAXIMUM_ITERATIONS]
+    assert goals(multi_temporal(level, extra, step=step)) == plan[:MAXIMUM_ITERATIONS]
 
 
 @given(levels, steps, st.integers(1, 7), st.integers(0, 3))
 def test_a_fixed_number_of_iterations_is_kept(level: int, step: int, iterations: int, extra: int) -> None:
-    fixed = multi_temporal(level, step=step, iterations=iterations, extra=extra)
+    fixed = multi_temporal(level, extra, step=step, iterations=iterations)
     assert len(fixed) == iterations
-    assert fixed == multi_temporal(level, step=step, extra=7, maximum=iterations)
+    assert fixed == multi_temporal(level, 7, step=step, maximum=iterations)
 
 
-@pytest.mark.parametrize("level", [0, 2, 8, -1])
-def test_levels_are_odd(level: int) -> None:
+@pytest.mark.parametrize("level", [0, 2, 4, -1])
+@pytest.mark.parametrize("kind", APPROACHES.values())
+def test_levels_are_odd(kind: type[Approach], level: int) -> None:
     with pytest.raises(ValueError, match="odd"):
-        multi_temporal(level)
-    with pytest.raises(ValueError, match="odd"):
-        one_stage(level)
+        kind().plan(level, first)
 
 
 @pytest.mark.parametrize(
-    "options", [{"step": 3}, {"step": 0}, {"extra": -1}, {"iterations": 0}, {"maximum": 0}]
+    ("kind", "options"),
+    [
+        (MultiTemporal, {"step": 3}),
+        (MultiTemporal, {"step": 0}),
+        (MultiTemporal, {"extra": (-1, 1)}),
+        (MultiTemporal, {"extra": (3, 1)}),
+        (MultiTemporal, {"iterations": 0}),
+        (MultiTemporal, {"iterations": 8}),
+        (MultiTemporal, {"maximum": 0}),
+        (OneStage, {"iterations": 0}),
+        (Stacked, {"iterations": 0}),
+    ],
 )
-def test_impossible_plans_are_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"step|at least 1 iteration"):
-        multi_temporal(7, **options)
+def test_impossible_options_are_refused_by_name(kind: type[Approach], options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        kind(**options)
 
 
-def test_one_stage_needs_an_iteration() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        one_stage(7, 0)
+def test_multi_scale_goes_from_coarse_to_fine() -> None:
+    assert MultiScale().plan(7, first) == (Goal(1, 4), Goal(1, 2), Goal(1, 1))
+    assert MultiScale().steps(6) == (Step(4), Step(2), Step(1))
 
 
-def test_the_other_approaches_of_figure_1() -> None:
-    assert stacked(13) == (Goal(1, 1, 0), Goal(1, 1, 1), Goal(1, 1, 2))
-    assert multi_scale(7) == (Goal(1, 4), Goal(1, 2), Goal(1, 1))
+def test_stacked_networks_are_trained_one_after_the_other() -> None:
+    approach = Stacked(3)
+    assert approach.starts == (0, Fraction(1, 3), Fraction(2, 3))
+    assert approach.restarts
+    for phase in range(3):
+        plan = approach.plan(13, first, phase)
+        assert plan == tuple(Goal(1, network=n, trained=n == phase) for n in range(phase + 1))
+    assert approach.steps(6) == tuple(Step(network=n) for n in range(3))
+    assert approach.steps(2) == tuple(Step(network=n) for n in range(2))
 
 
 def test_crossed_with_the_scales_every_level_is_reached_at_each_of_them() -> None:
-    plan = across_scales(multi_temporal(5, extra=0))
+    approach = MultiScaleTemporal(extra=(0, 0))
+    plan = approach.plan(5, first)
     assert [(goal.level, goal.scale) for goal in plan] == [(3, 4), (3, 2), (3, 1), (1, 4), (1, 2), (1, 1)]
     assert {goal.network for goal in plan} == {0}
+    assert [step.scale for step in approach.steps(2)] == [4, 2, 1, 4, 2, 1]
 
 
 def test_without_weight_sharing_every_iteration_has_a_network() -> None:
-    plan = separate(multi_temporal(13))
+    approach = SeparateWeights(MultiTemporal(), 7)
+    plan = approach.plan(13, first)
     assert [goal.network for goal in plan] == [0, 1, 2, 3, 4, 5, 6]
-    assert tuple(goal._replace(network=0) for goal in plan) == multi_temporal(13)
+    assert tuple(goal._replace(network=0) for goal in plan) == MultiTemporal().plan(13, first)
+    assert approach.steps(9) == tuple(Step(network=n) for n in range(7))
+    assert SeparateWeights(MultiScale(), 3).steps(6) == (Step(4, 0), Step(2, 1), Step(1, 2))
 
 
-@pytest.mark.parametrize("make", [stacked, multi_scale])
-def test_even_levels_are_refused_by_all(make) -> None:
-    with pytest.raises(ValueError, match="odd number"):
-        make(4)
+@pytest.mark.parametrize(("length", "cuts"), [(1, "11111"), (2, "01011"), (3, "00101"), (9, "00001")])
+def test_the_graph_is_cut_after_so_many_iterations_and_at_the_end(length: int, cuts: str) -> None:
+    base = OneStage(5)
+    for last in (False, True):
+        plan = TruncatedBackPropagation(base, length, last).plan(7, first)
+        assert "".join(str(int(goal.cut)) for goal in plan) == cuts
+        assert [goal.trained for goal in plan] == [goal.cut or not last for goal in plan]
+        assert all(goal.has_gradient for goal in plan)
+
+
+def test_of_a_drawn_iteration_those_before_it_only_run() -> None:
+    plan = DrawnIteration(OneStage(5)).plan(7, lambda n: 2)
+    assert plan == (Goal(1, trained=False), Goal(1, trained=False), Goal(1))
+    assert [goal.has_gradient for goal in plan] == [False, False, True]
+
+
+def test_a_one_stage_start_comes_before_the_phases_of_the_approach() -> None:
+    approach = OneStageFirst(Stacked(2), 0.5)
+    assert approach.starts == (0, 0.5, 0.75)
+    assert approach.plan(9, first, 0) == (Goal(1),)
+    assert approach.plan(9, first, 2) == Stacked(2).plan(9, first, 1)
+
+
+def test_one_stage_is_trained_for_its_own_iterations_whatever_is_measured() -> None:
+    assert len(OneStage(2).trained_steps(6)) == 2
+    assert len(OneStage(2).steps(6)) == 6
+    assert len(OneStageFirst(MultiTemporal(), 0.5).trained_steps(6)) == 6
+
+
+@pytest.mark.parametrize("kind", APPROACHES.values())
+@pytest.mark.parametrize("length", [1, 2])
+def test_every_plan_ends_with_a_cut_and_trains_something(kind: type[Approach], length: int) -> None:
+    for plan, _ in plans(TruncatedBackPropagation(kind(), length), (3, 13)):
+        assert plan[-1].cut
+        assert any(goal.trained for goal in plan)
+
+
+def test_all_plans_have_the_probabilities_of_what_is_drawn_and_of_the_phases() -> None:
+    approach = OneStageFirst(DrawnIteration(MultiTemporal(extra=(0, 1))), 0.25)
+    found: Counter[tuple[int, ...]] = Counter()
+    for plan, probability in plans(approach, (3, 5)):
+        found[tuple(goal.level for goal in plan)] += probability  # type: ignore[assignment]
+    expected = {
+        # TL3 to 1, or 1 1; TL5 to 3 1, or 3 1 1; the drawn goal is the last
+        (1,): 0.25 + 0.75 * (1 / 4 * 1 + 1 / 4 * 1 / 2),
+        (1, 1): 0.75 * 1 / 4 * 1 / 2,
+        (3,): 0.75 * (1 / 4 * 1 / 2 + 1 / 4 * 1 / 3),
+        (3, 1): 0.75 * (1 / 4 * 1 / 2 + 1 / 4 * 1 / 3),
+        (3, 1, 1): 0.75 * 1 / 4 * 1 / 3,
+    }
+    assert found == pytest.approx(expected)
+    assert sum(found.values()) == pytest.approx(1)
 
 
 def test_on_a_pair_every_goal_is_the_sharp_image() -> None:
-    assert at_level_one(multi_temporal(9)) == one_stage(9, len(multi_temporal(9)))
+    assert at_level_one(multi_temporal(9)) == OneStage(len(multi_temporal(9))).plan(9, first)
     assert at_level_one((Goal(5, 4, 0), Goal(1, 2, 1))) == (Goal(1, 4, 0), Goal(1, 2, 1))

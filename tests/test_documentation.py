@@ -5,19 +5,24 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
+from mtdeblur import approaches
 from mtdeblur.data.disk import layouts
 from mtdeblur.data.disk import pairs as room
 from mtdeblur.networks import registry
 from mtdeblur.networks.convert import ProgressiveAdapter
 from mtdeblur.training.config_file import parse_config
+from mtdeblur.training.run import train
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
 PAGE = (ROOT / "docs" / "adding-a-network.md").read_text(encoding="utf-8")
+APPROACH = (ROOT / "docs" / "adding-an-approach.md").read_text(encoding="utf-8")
 DATASET = (ROOT / "docs" / "adding-a-dataset.md").read_text(encoding="utf-8")
 
 
@@ -75,6 +80,39 @@ def test_the_network_on_the_page_sees_as_far_as_it_says(small):
             furthest = max(furthest, int((seen - place).abs().max()))
     assert halo - network.contract.multiple < furthest <= halo
     assert halo % network.contract.multiple == 0
+
+
+@pytest.fixture
+def halving(monkeypatch):
+    """The page's class, and its line in the registry."""
+    code, line = blocks("python", APPROACH)
+    written = {"__name__": approaches.__name__, **vars(approaches)}
+    exec(code, written)
+    for key, kind in eval(f"{{{line}}}", written).items():
+        monkeypatch.setitem(approaches.APPROACHES, key, kind)
+    return written["Halving"]
+
+
+def test_the_approach_on_the_page_halves_the_level(halving):
+    plans = {level: [goal.level for goal in halving().plan(level, len)] for level in (3, 7, 9, 11, 13)}
+    assert plans == {3: [1, 1], 7: [3, 1, 1], 9: [5, 3, 1, 1], 11: [5, 3, 1, 1], 13: [7, 3, 1, 1]}
+
+
+def test_the_approach_on_the_page_can_be_trained(halving, tmp_path):
+    (text,) = blocks("yaml", APPROACH)
+    small = {
+        "optimiser": {"batches": 2},
+        "network": {"name": "mtrnn", "options": {"width": 4}},
+        "validation": {"every": 2, "iterations": 2, "photos": 1},
+    }
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)):
+        Image.fromarray(pixels).save(photos / f"{number}.png")
+    data = {"photos": [str(photos)], "patch": 16, "batch": 1, "motion": {"length": 6.0}}
+    config = parse_config(yaml.safe_load(text) | small | {"data": data})
+    assert config.approach.build() == halving(repeats=2)
+    assert train(config, tmp_path / "run", device="cpu").finished
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from skimage.io import imread, imsave
 
 from mtdeblur.cli import app
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.inference.deblurrer import Deblurrer
+from mtdeblur.metrics.arrays import psnr
 
 
 @pytest.fixture

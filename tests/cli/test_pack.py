@@ -75,6 +75,18 @@ def test_a_limit_is_kept(pack: Pack, tmp_path: Path) -> None:
     assert (tmp_path / "small.zip").stat().st_size <= 0.7 * free
 
 
+def test_a_broken_photograph_is_named_and_the_rest_is_packed(pack: Pack, tmp_path: Path) -> None:
+    draw(tmp_path / "photos", 3)
+    (tmp_path / "photos" / "001.png").write_text("no picture")
+    code, out, err = pack("photos", "-o", "two.zip")
+    assert code == 0
+    assert out.startswith("two.zip: ")
+    assert len(err.splitlines()) == 1
+    assert "001.png" in err
+    with zipfile.ZipFile(tmp_path / "two.zip") as archive:
+        assert len(archive.namelist()) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

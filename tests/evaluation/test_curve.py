@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mtdeblur.evaluation.curve import as_csv, as_table, gains, peak
-from mtdeblur.evaluation.metrics import SSIM_CONVENTIONS
 from mtdeblur.evaluation.protocol import Figures, PairFigures
 from mtdeblur.evaluation.provenance import Subject
 from mtdeblur.evaluation.tables import Report
+from mtdeblur.metrics.quality import SSIM_CONVENTIONS
 
 
 def report(dataset: str, *pictures: list[float]) -> Report:

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.metrics import SSIM_CONVENTIONS, psnr, ssim
 from mtdeblur.evaluation.protocol import PairFigures, averages, measure, measure_all
 from mtdeblur.evaluation.provenance import Subject
 from mtdeblur.evaluation.tables import Report, as_csv, as_json, as_tables
+from mtdeblur.metrics.arrays import psnr, ssim
+from mtdeblur.metrics.quality import SSIM_CONVENTIONS
 
 SUBJECT = Subject(
     dataset="pairs",

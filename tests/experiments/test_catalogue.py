@@ -56,7 +56,7 @@ def test_every_footnote_is_used_and_rows_are_told_apart(name):
 def test_a_row_can_be_trained_at_every_budget(name, row, budget):
     run = training_config(row, base().budgets[budget], {"pack": "any"}, 3)
     assert run.seed == 3
-    goals = run.approach.plan(13, 1)
+    goals = run.approach.build().plan(13, lambda n: 0)
     assert all(goal.level < 13 for goal in goals)
     assert run.optimiser.batches >= 50  # optimiser steps, and more with more than one goal a batch
 
@@ -142,7 +142,8 @@ def test_5x5_kernels_have_62_per_cent_more_than_the_paper_says_26():
     ],
 )
 def test_the_goals_from_level_11_with_two_more_iterations(name, row, levels, scales):
-    goals = config(name, row).approach.plan(11, 2)
+    approach = config(name, row).approach.build()
+    goals = approach.plan(11, lambda n: min(1, n - 1), len(approach.starts) - 1)
     assert [goal.level for goal in goals] == levels
     assert [goal.scale for goal in goals] == (scales if len(scales) > 1 else scales * len(levels))
     assert all(isinstance(goal, Goal) for goal in goals)

@@ -6,8 +6,7 @@ import pytest
 
 from mtdeblur.experiments.catalogue import Budget, experiment, training_config
 from mtdeblur.experiments.measuring import Subject
-from mtdeblur.networks.contract import members
-from mtdeblur.training.network import build_network
+from mtdeblur.training.network import build_approach, build_network
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ def test_steps_cost_their_share_of_the_picture(
     def costs(row: str) -> list[float]:
         config = training_config(rows[row], tiny, {"pack": "any"}, 0)
         network = build_network(config).eval()
-        steps = config.approach.steps(rows[row].iterations, len(members(network)))
+        steps = build_approach(config, network).steps(rows[row].iterations)
         return Subject(tmp_path, lambda: (network, steps), len(steps), "cpu").costs()
 
     (one,) = costs("OS")

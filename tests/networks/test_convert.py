@@ -35,7 +35,7 @@ class Probe(nn.Module):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "probe", Entry(Probe, ProbeConfig))
+    monkeypatch.setitem(NETWORKS, "probe", Entry(Probe, ProbeConfig, {}))
 
 
 @pytest.fixture

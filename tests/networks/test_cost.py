@@ -65,7 +65,7 @@ class Level(nn.Module):
 def test_a_network_of_several_scales_is_surveyed_over_all_of_them_and_converted_at_one(monkeypatch):
     for name in list(NETWORKS):
         monkeypatch.delitem(NETWORKS, name)
-    monkeypatch.setitem(NETWORKS, "pyramid", Entry(Pyramid, PyramidConfig))
+    monkeypatch.setitem(NETWORKS, "pyramid", Entry(Pyramid, PyramidConfig, {}))
     own, converted = survey()
     assert (own.converted, own.approach, len(own.steps)) == (False, "multi-scale", 3)
     assert parameters(own.model) == 6 * (4 + 2 + 1)

@@ -8,44 +8,32 @@ import torch
 from torch import Tensor, nn
 
 from mtdeblur.networks.contract import State, same_state
-from mtdeblur.networks.registry import NETWORKS, create_network
+from mtdeblur.networks.registry import NETWORKS, conversion, create_network
 
-CASES = {
-    "mtrnn": ("mtrnn", {"width": 2}),
+SWITCHES = {
     "mtrnn, kernel 5": ("mtrnn", {"width": 1, "kernel": 5}),
-    "mtnaf": ("mtnaf", {"width": 2}),
+    "mtnaf, as deep as usual": ("mtnaf", {"width": 2, "blocks": (2, 2, 8, 2, 2)}),
     "mtnaf, uneven": ("mtnaf", {"width": 2, "blocks": (1, 0, 2, 3, 1)}),
     "mtnaf, wide kernels": ("mtnaf", {"width": 2, "blocks": (1, 1, 1, 0, 2), "kernels": (5, 3, 7)}),
-    "scale_recurrent": ("scale_recurrent", {"width": 1}),
-    "scale_recurrent, LSTM": ("scale_recurrent", {"width": 1, "recurrent": True}),
-    "pss_nsc": ("pss_nsc", {"width": 1}),
-    "pss_nsc, RFM": ("pss_nsc", {"width": 1, "recurrent": True}),
-    "deepdeblur": ("deepdeblur", {"width": 1}),
-    "deepdeblur, converted": ("deepdeblur", {"width": 1, "scales": 1}),
     "mtnaf, shallow": ("mtnaf", {"width": 2, "blocks": (0, 0, 0, 0, 0)}),
+    "scale_recurrent, LSTM": ("scale_recurrent", {"width": 1, "recurrent": True}),
+    "pss_nsc, RFM": ("pss_nsc", {"width": 1, "recurrent": True}),
+    "deepdeblur, as released": ("deepdeblur", {"width": 1, "blocks": 19}),
+    "deepdeblur, as released, converted": ("deepdeblur", {"width": 1, "blocks": 19, "scales": 1}),
 }
-
-
-GLOBAL = {
-    "deblurgan_v2": ("deblurgan_v2", {"width": 4}),
-    "deblurgan_v2, converted": ("deblurgan_v2", {"width": 4, "converted": True}),
-    "dmphn": ("dmphn", {"width": 1}),
-    "dmphn, converted": ("dmphn", {"width": 1, "converted": True}),
-    "maxim": ("maxim", {"width": 8, "tokens": (4, 4, 2, 2)}),
-    "maxim, converted": ("maxim", {"width": 8, "tokens": (4, 4, 2, 2), "stages": 1, "converted": True}),
-    "nafnet": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,)}),
-    "nafnet, converted": ("nafnet", {"width": 8, "encoder": (1,), "decoder": (1,), "converted": True}),
+PLAIN = {name: (name, {}) for name in NETWORKS}
+CONVERTED = {f"{name}, converted": (name, options) for name in NETWORKS if (options := conversion(name))}
+SMALL = {
+    case: (name, NETWORKS[name].small | options)
+    for case, (name, options) in (PLAIN | CONVERTED | SWITCHES).items()
 }
+GLOBAL = [case for case, (name, o) in SMALL.items() if create_network(name, **o).contract.global_operation]
 """Networks that take in the whole picture at once, and say so."""
 
 
-def test_every_registered_network_is_measured_here():
-    assert {name for name, _ in (CASES | GLOBAL).values()} == set(NETWORKS)
-
-
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[case for case in SMALL if case not in GLOBAL])
 def network(request) -> nn.Module:
-    return prepared(*CASES[request.param])
+    return prepared(*SMALL[request.param])
 
 
 def prepared(name, options) -> nn.Module:
@@ -118,8 +106,7 @@ def test_the_paper_s_network_sees_95_pixels():
 @pytest.mark.parametrize("case", GLOBAL)
 def test_a_global_operation_is_declared_and_real(case):
     """A picture that grows white far away changes near pixels: no halo would make tiles exact."""
-    network = prepared(*GLOBAL[case])
-    assert network.contract.global_operation
+    network = prepared(*SMALL[case])
     picture = torch.rand(1, 3, 512, 32, dtype=torch.float64)
     picture[..., 256:, :] = 1
     with torch.no_grad():

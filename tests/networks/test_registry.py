@@ -7,41 +7,29 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import members, pad_to_multiple, same_state
 from mtdeblur.networks.cost import multiply_accumulates
-from mtdeblur.networks.registry import NETWORKS, create_network, network_options
+from mtdeblur.networks.registry import NETWORKS, conversion, create_network, network_options
 from mtdeblur.networks.unroll import Step, carry_out, default_steps, resize, unroll
 
-SMALL = {
-    "deblurgan_v2": ("deblurgan_v2", {"width": 8}),
-    "deblurgan_v2, converted": ("deblurgan_v2", {"width": 8, "converted": True}),
-    "deepdeblur": ("deepdeblur", {"width": 4, "blocks": 2}),
-    "deepdeblur, converted": ("deepdeblur", {"width": 4, "blocks": 2, "scales": 1}),
-    "dmphn": ("dmphn", {"width": 4}),
-    "dmphn, converted": ("dmphn", {"width": 4, "converted": True}),
-    "dmphn 1-2": ("dmphn", {"width": 4, "levels": 2}),
-    "dmphn 1-2-4-8-16": ("dmphn", {"width": 4, "levels": 5}),
-    "dmphn, Stack(3), converted": ("dmphn", {"width": 4, "stack": 3, "converted": True}),
-    "maxim": ("maxim", {"width": 16, "tokens": (4, 4, 2, 2)}),
-    "maxim, one stage": ("maxim", {"width": 16, "tokens": (8, 4, 2, 2), "stages": 1}),
-    "maxim, converted": ("maxim", {"width": 16, "tokens": (4, 4, 2, 2), "stages": 1, "converted": True}),
-    "mtnaf": ("mtnaf", {"width": 4, "blocks": (1, 2, 3, 1, 2)}),
-    "mtnaf, wide kernels": (
-        "mtnaf",
-        {"width": 4, "blocks": (1, 1, 2, 1, 1), "kernels": (3, 5, 7), "norm": False},
-    ),
-    "mtnaf without RFM": ("mtnaf", {"width": 4, "blocks": (1, 1, 1, 1, 1), "recurrent": False}),
-    "mtrnn": ("mtrnn", {"width": 4}),
-    "mtrnn without RFM": ("mtrnn", {"width": 4, "recurrent": False}),
-    "mtrnn, residual to the estimate": ("mtrnn", {"width": 4, "residual": "estimate"}),
-    "mtrnn, no residual": ("mtrnn", {"width": 4, "residual": "none"}),
+SWITCHES = {
+    "dmphn 1-2": ("dmphn", {"levels": 2}),
+    "dmphn 1-2-4-8-16": ("dmphn", {"levels": 5}),
+    "dmphn, Stack(3), converted": ("dmphn", {"stack": 3, "converted": True}),
+    "maxim, one stage": ("maxim", {"tokens": (8, 4, 2, 2), "stages": 1}),
+    "mtnaf, wide kernels": ("mtnaf", {"blocks": (1, 1, 2, 1, 1), "kernels": (3, 5, 7), "norm": False}),
+    "mtnaf without RFM": ("mtnaf", {"blocks": (1, 1, 1, 1, 1), "recurrent": False}),
+    "mtrnn without RFM": ("mtrnn", {"recurrent": False}),
+    "mtrnn, residual to the estimate": ("mtrnn", {"residual": "estimate"}),
+    "mtrnn, no residual": ("mtrnn", {"residual": "none"}),
     "mtrnn, kernel 5": ("mtrnn", {"width": 2, "kernel": 5}),
-    "nafnet": ("nafnet", {"width": 4, "encoder": (1, 2), "decoder": (2, 1)}),
-    "nafnet, converted": ("nafnet", {"width": 4, "encoder": (1, 2), "decoder": (2, 1), "converted": True}),
-    "pss_nsc": ("pss_nsc", {"width": 4}),
-    "pss_nsc, converted": ("pss_nsc", {"width": 4, "scales": 1}),
-    "pss_nsc, converted, RFM": ("pss_nsc", {"width": 4, "scales": 1, "recurrent": True}),
-    "scale_recurrent": ("scale_recurrent", {"width": 4}),
-    "scale_recurrent, grey": ("scale_recurrent", {"width": 4, "grey": True}),
+    "pss_nsc, converted, RFM": ("pss_nsc", {"scales": 1, "recurrent": True}),
+    "scale_recurrent, grey": ("scale_recurrent", {"grey": True}),
     "scale_recurrent, LSTM": ("scale_recurrent", {"width": 8, "grey": True, "recurrent": True}),
+}
+PLAIN = {name: (name, {}) for name in NETWORKS}
+CONVERTED = {f"{name}, converted": (name, options) for name in NETWORKS if (options := conversion(name))}
+SMALL = {
+    case: (name, NETWORKS[name].small | options)
+    for case, (name, options) in (PLAIN | CONVERTED | SWITCHES).items()
 }
 
 
@@ -58,10 +46,6 @@ def randomised(name, options) -> nn.Module:
         fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
         nn.init.normal_(parameter, std=0.5 / fan_in**0.5)
     return network.eval()
-
-
-def test_every_registered_network_is_tested_here():
-    assert {name for name, _ in SMALL.values()} == set(NETWORKS)
 
 
 def own_steps(network):
@@ -192,6 +176,26 @@ def test_options_rebuild_the_network(network):
     estimate = blurred[..., :: network.contract.estimate_scale, :: network.contract.estimate_scale]
     with torch.no_grad():
         assert torch.equal(again.eval()(blurred, estimate)[0], network(blurred, estimate)[0])
+
+
+def test_the_tail_is_the_convolution_that_runs_last_where_zeros_in_it_give_the_input_back(network):
+    blurred, state, ran = torch.rand(1, 3, 16, 24), None, []
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            part.register_forward_hook(lambda module, *_: ran.append(module))
+    for member in members(network):
+        smaller = member.contract.estimate_scale
+        with torch.no_grad():
+            before = state
+            estimate, state = member(blurred, blurred[..., ::smaller, ::smaller], before)
+            assert not torch.equal(estimate, blurred)
+            last, kept = ran[-1], [part.detach().clone() for part in ran[-1].parameters()]
+            for part in last.parameters():
+                part.zero_()
+            zeroed, _ = member(blurred, blurred[..., ::smaller, ::smaller], before)
+            for part, value in zip(last.parameters(), kept, strict=True):
+                part.copy_(value)
+        assert member.contract.tail is (last if torch.equal(zeroed, blurred) else None)
 
 
 IN_BFLOAT16 = [

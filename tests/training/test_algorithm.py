@@ -329,7 +329,7 @@ def test_the_stacked_networks_are_trained_in_turn_on_what_the_one_before_gives(
     training.log = lambda name, value, **_: rates.append(value)  # type: ignore[method-assign]
     for number in range(6):
         before = [[p.clone() for p in part.parameters()] for part in training.network.networks]
-        first, rate = training._turn(number)
+        first, rate = training.schedule(number)
         rates.append(rate)
         losses = training.by_hand(batch._replace(number=number))
         assert losses.isnan().tolist() == [True] * first + [False]

@@ -10,8 +10,9 @@ import torch
 
 from mtdeblur.errors import UserError
 from mtdeblur.inference.deblurrer import load
-from mtdeblur.networks.registry import NETWORKS
-from mtdeblur.networks.unroll import Step
+from mtdeblur.networks.cost import Surveyed
+from mtdeblur.networks.registry import NETWORKS, conversion, create_network
+from mtdeblur.networks.unroll import Step, default_steps
 from mtdeblur.training.algorithm import IncrementalTemporalTraining
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import parse_config
@@ -19,36 +20,33 @@ from mtdeblur.training.network import build_network
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import read_header
 
-MAXIM = {"width": 16, "tokens": [4, 4, 2, 2]}
-NAFNET = {"width": 4, "encoder": [1], "decoder": [1]}
-OWN = {
-    "deblurgan_v2": ("one_stage", {"width": 8}),
-    "deepdeblur": ("multi_scale", {"width": 4, "blocks": 1}),
-    "dmphn": ("one_stage", {"width": 4}),
-    "maxim": ("stacked", MAXIM),
-    "mtnaf": ("multi_temporal", {"width": 4, "blocks": [1, 1, 1, 1, 1]}),
-    "mtrnn": ("multi_temporal", {"width": 4}),
-    "nafnet": ("one_stage", NAFNET),
-    "pss_nsc": ("multi_scale", {"width": 4}),
-    "scale_recurrent": ("multi_scale", {"width": 4, "grey": True, "recurrent": True}),
-}
+MAXIM = NETWORKS["maxim"].small
+
+
+def own_approach(name):
+    network = create_network(name, **NETWORKS[name].small)
+    return Surveyed(name, False, network, default_steps(network)).approach.replace("-", "_")
+
+
+OWN = {name: (name, own_approach(name), {}) for name in NETWORKS}
 CONVERTED = {
-    "deblurgan_v2": {"width": 8, "converted": True},
-    "deepdeblur": {"width": 4, "blocks": 1, "scales": 1},
-    "dmphn": {"width": 4, "converted": True},
-    "maxim": MAXIM | {"stages": 1, "converted": True},
-    "nafnet": NAFNET | {"converted": True},
-    "pss_nsc": {"width": 4, "scales": 1},
-    "scale_recurrent": {"width": 4},
+    f"{name}, converted": (name, "multi_temporal", options)
+    for name in NETWORKS
+    if (options := conversion(name)) is not None
 }
-CASES = {name: (name, *case) for name, case in OWN.items()} | {
-    f"{name}, converted": (name, "multi_temporal", options) for name, options in CONVERTED.items()
+SWITCHES = {
+    "maxim, one stage": ("maxim", "one_stage", {"stages": 1}),
+    "scale_recurrent, LSTM": ("scale_recurrent", "multi_scale", {"grey": True, "recurrent": True}),
 }
-CASES["maxim, one stage"] = ("maxim", "one_stage", MAXIM | {"stages": 1})
+CASES = OWN | CONVERTED | SWITCHES
 
 
-def test_every_registered_network_is_trained_here():
-    assert set(OWN) == set(NETWORKS)
+def test_networks_are_trained_in_the_approach_of_their_authors():
+    approaches = {name: approach for name, approach, _ in OWN.values()}
+    assert approaches["nafnet"] == "one_stage"
+    assert approaches["deepdeblur"] == "multi_scale"
+    assert approaches["maxim"] == "stacked"
+    assert approaches["mtrnn"] == "multi_temporal"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -58,7 +56,7 @@ def test_a_few_batches_train_every_weight_and_what_is_kept_deblurs(
     name, approach, options = CASES[case]
     extra = {"extra": [1, 1]} if approach == "multi_temporal" else {"extra": [1, 3]}
     config = configure(
-        network={"name": name, "options": options},
+        network={"name": name, "options": NETWORKS[name].small | options},
         approach={"name": approach, "levels": [7], **extra},
         data={"patch": 32},
         optimiser={"batches": 3, "ema": None},  # what starts at zero has no gradient at first

@@ -226,11 +226,11 @@ def test_every_stacked_network_has_its_share_of_the_batches(settings, batches: i
         }
     )
     module = IncrementalTemporalTraining(build_network(config), config, [])
-    turns = [module._turn(batch)[0] for batch in range(batches)]
+    turns = [module.schedule(batch)[0] for batch in range(batches)]
     counts = [turns.count(network) for network in range(networks)]
     assert turns == sorted(turns)
     assert max(counts) - min(counts) <= 1
-    rates = [module._turn(batch)[1] for batch in range(batches)]
+    rates = [module.schedule(batch)[1] for batch in range(batches)]
     assert all(rates[turns.index(network)] == max(rates) for network in range(networks))
 
 

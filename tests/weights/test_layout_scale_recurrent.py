@@ -10,9 +10,9 @@ from torch.nn.functional import conv2d, pad
 
 from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.inference.deblurrer import load
 from mtdeblur.media.pictures import read_picture
+from mtdeblur.metrics.arrays import psnr
 from mtdeblur.networks.scale_recurrent import ScaleRecurrentConfig
 from mtdeblur.networks.unroll import default_steps, unroll
 from mtdeblur.weights.store import load_network

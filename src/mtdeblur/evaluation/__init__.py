@@ -1,1 +1,1 @@
-"""Evaluation: metrics by named conventions, and the protocol for data sets of pairs."""
+"""Evaluation: the protocol for data sets of pairs, by every metric, and the provenance of figures."""

@@ -8,9 +8,9 @@ from statistics import fmean
 
 from rich.table import Table
 
-from mtdeblur.evaluation.metrics import SSIM_CONVENTIONS
 from mtdeblur.evaluation.protocol import averages
 from mtdeblur.evaluation.tables import Report
+from mtdeblur.metrics.quality import SSIM_CONVENTIONS
 
 
 def gains(report: Report) -> list[float]:

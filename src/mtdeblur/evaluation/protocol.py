@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.errors import UserError, one_line
-from mtdeblur.evaluation.metrics import SMALLEST_SIDE, SSIM_CONVENTIONS, psnr, ssim
 from mtdeblur.inference.devices import out_of_memory
 from mtdeblur.media.pictures import read_pixels
+from mtdeblur.metrics.arrays import psnr, ssims
+from mtdeblur.metrics.quality import SMALLEST_SIDE
 
 Pixels = NDArray[Any]
 """(H, W, 3), uint8 or uint16."""
@@ -28,8 +29,8 @@ class Figures:
 
     Attributes:
         iteration: from 1; 0 is the blurred picture itself.
-        psnr: dB, see `metrics.PSNR_CONVENTION`.
-        ssim: by name of the convention, see `metrics.SSIM_CONVENTIONS`.
+        psnr: dB, see `metrics.quality.PSNR_CONVENTION`.
+        ssim: by name of the convention, see `metrics.quality.SSIM_CONVENTIONS`.
         images: number of pictures.
     """
 
@@ -119,8 +120,7 @@ def averages(pairs: Sequence[PairFigures]) -> tuple[Figures, ...]:
 
 
 def _figures(iteration: int, estimate: Pixels, sharp: Pixels) -> Figures:
-    similarity = {name: ssim(estimate, sharp, name) for name in SSIM_CONVENTIONS}
-    return Figures(iteration, psnr(estimate, sharp), similarity)
+    return Figures(iteration, psnr(estimate, sharp), ssims(estimate, sharp))
 
 
 def _mean(figures: Sequence[Figures]) -> Figures:

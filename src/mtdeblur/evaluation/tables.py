@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mtdeblur.evaluation.metrics import PSNR_CONVENTION, SSIM_CONVENTIONS
 from mtdeblur.evaluation.protocol import Figures, PairFigures, averages
 from mtdeblur.evaluation.provenance import Subject
+from mtdeblur.metrics.quality import PSNR_CONVENTION, SSIM_CONVENTIONS
 
 LISTED_IMAGES = 40
 """Maximum number of pictures for which the terminal lists each one."""

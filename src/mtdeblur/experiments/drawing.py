@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from mtdeblur.data.disk.pairs import Pair
 from mtdeblur.errors import require
-from mtdeblur.evaluation.metrics import psnr
-from mtdeblur.evaluation.spectrum import spectral_density
 from mtdeblur.experiments.material import Material, TestSet
 from mtdeblur.experiments.measuring import Subject
 from mtdeblur.experiments.results import Report
 from mtdeblur.media.pictures import read_pixels
+from mtdeblur.metrics.arrays import psnr
+from mtdeblur.metrics.spectrum import spectral_density
 
 Pixels = NDArray[Any]
 Dot = tuple[str, str, float, float]

@@ -14,6 +14,7 @@ from mtdeblur.experiments.catalogue import Experiment, Row, paper_config
 from mtdeblur.networks.contract import Contract, members
 from mtdeblur.networks.cost import parameters
 from mtdeblur.networks.unroll import Step, default_steps
+from mtdeblur.training.network import build_approach
 from mtdeblur.weights.catalogue import find_weights
 from mtdeblur.weights.store import advised_steps, load_network
 
@@ -85,7 +86,8 @@ def _take(row: Row, source: str, folder: Path) -> Given:
 
 def _usual_steps(row: Row, network: nn.Module) -> tuple[Step, ...]:
     """The default steps of a network with one step or its own scales, otherwise the row's steps."""
-    steps = default_steps(network)
-    if len(steps) == 1 or cast("Contract", network.contract).scales:
-        return steps
-    return paper_config(row).approach.steps(row.iterations, len(members(network)))
+    default = default_steps(network)
+    if len(default) == 1 or cast("Contract", network.contract).scales:
+        return default
+    steps = build_approach(paper_config(row), network).steps(row.iterations)
+    return tuple(step for step in steps if step.network < len(members(network)))

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from mtdeblur.evaluation.metrics import PSNR_CONVENTION, SSIM_CONVENTIONS
 from mtdeblur.experiments.catalogue import Budget, Experiment, base
 from mtdeblur.experiments.entries import Entry
 from mtdeblur.experiments.material import Material
+from mtdeblur.metrics.quality import PSNR_CONVENTION, SSIM_CONVENTIONS
 
 
 def provenance(

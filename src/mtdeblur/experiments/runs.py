@@ -17,11 +17,11 @@ from mtdeblur.errors import UserError, require
 from mtdeblur.evaluation.provenance import commit, device_name
 from mtdeblur.files.atomic import write_atomically
 from mtdeblur.inference.devices import choose_device
-from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import Step
 from mtdeblur.training.checkpoints import LAST_WEIGHTS
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import fingerprint, write_config
+from mtdeblur.training.network import build_approach
 from mtdeblur.training.progress import say
 from mtdeblur.training.run import train
 from mtdeblur.weights.store import load_network
@@ -71,7 +71,7 @@ class Run(NamedTuple):
             iterations: how many, where the approach leaves it open.
         """
         network = load_network(self.weights)
-        return network, self.config.approach.steps(iterations, len(members(network)))
+        return network, build_approach(self.config, network).steps(iterations)
 
     def account(self) -> dict[str, Any]:
         """How it was trained: program version, commit and device."""

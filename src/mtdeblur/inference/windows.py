@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtdeblur.networks.contract import ProgressiveNetwork
-from mtdeblur.networks.unroll import StepLike, resize, unroll
+from mtdeblur.networks.unroll import Step, resize, unroll
 
 OVERLAP = 64
 """Minimum overlap of neighbouring windows in pixels, but at most a quarter of a window."""
@@ -64,7 +64,7 @@ def spans(length: int, side: int, multiple: int = 1) -> list[Span]:
 def unroll_windows(
     networks: Sequence[ProgressiveNetwork],
     blurred: Tensor,
-    steps: Sequence[StepLike],
+    steps: Sequence[Step],
     side: int,
     report: Report | None = None,
 ) -> Iterator[Tensor]:

@@ -17,7 +17,7 @@ by a ValueError where the state is None.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
 import torch
@@ -37,7 +37,7 @@ State = tuple[Tensor, ...] | None
 
 @dataclass(frozen=True)
 class Contract:
-    """Facts about a network that tiling, precision and evaluation build on.
+    """Facts about a network that inference, evaluation and training build on.
 
     Attributes:
         multiple: the network works on heights and widths that are multiples of this; it pads others itself,
@@ -60,6 +60,9 @@ class Contract:
             whole picture is as good.
         original: paper and licence of the program that the network is written after, if any; the licence
             covers its released weights too.
+        tail: the convolution that writes the residual: with zeros in it, an iteration gives back an image
+            that it is given. None where the output is added to nothing.
+        backbone: layers that the ImageNet weights of torchvision's `mobilenet_v2.features` fit, or None.
     """
 
     multiple: int
@@ -73,6 +76,8 @@ class Contract:
     global_operation: str | None = None
     window: int | None = None
     original: str | None = None
+    tail: nn.Conv2d | None = field(default=None, compare=False, repr=False)
+    backbone: nn.Sequential | None = field(default=None, compare=False, repr=False)
 
 
 class ProgressiveNetwork(Protocol):

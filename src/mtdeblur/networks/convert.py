@@ -84,7 +84,7 @@ class ProgressiveAdapter(nn.Module):
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
         image = (
-            torch.cat([blurred, estimate], dim=1) if self.config.converted else estimate
+            torch.cat([blurred, estimate], dim=1) if self.config.converted else estimate  # Eq. (5)
         )  # (B, 6 or 3, ..)
         output = self.network(pad_to_multiple(image, self.contract.multiple))
         return output[..., :height, :width], None

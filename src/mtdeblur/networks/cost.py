@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, members
 from mtdeblur.networks.registry import NETWORKS, conversion, create_network
-from mtdeblur.networks.unroll import Step, StepLike, carry_out, default_steps, multiple_of_scales
+from mtdeblur.networks.unroll import Step, carry_out, default_steps, multiple_of_scales
 
 
 class Surveyed(NamedTuple):
@@ -59,9 +59,7 @@ def parameters(model: nn.Module) -> int:
     return sum(part.numel() for part in model.parameters())
 
 
-def multiply_accumulates(
-    model: nn.Module, steps: Sequence[StepLike], *sizes: tuple[int, int]
-) -> tuple[int, ...]:
+def multiply_accumulates(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, int]) -> tuple[int, ...]:
     """Multiply-accumulates of all steps for one picture: those of convolutions and matrix products.
 
     Args:
@@ -75,9 +73,7 @@ def multiply_accumulates(
     return tuple(map(sum, zip(*costs_of_steps(model, steps, *sizes), strict=True)))
 
 
-def costs_of_steps(
-    model: nn.Module, steps: Sequence[StepLike], *sizes: tuple[int, int]
-) -> list[tuple[int, ...]]:
+def costs_of_steps(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, int]) -> list[tuple[int, ...]]:
     """Multiply-accumulates of each step for one picture, see `multiply_accumulates`.
 
     They grow with the area, padded to the network's multiple, beside a constant share of global operations.

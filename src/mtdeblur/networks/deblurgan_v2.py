@@ -62,6 +62,8 @@ class DeblurGANv2(nn.Module):
             precisions=("float32",),
             global_operation="instance normalisation, which averages over the whole picture",
             original="Kupyn et al., ICCV 2019; BSD",
+            tail=self.tail,
+            backbone=self.features,
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -147,6 +147,7 @@ class Stage(nn.Module):
             global_operation="grid mixing and channel attention, which take in the whole picture",
             window=8 * self.config.multiple,
             original="Tu et al., CVPR 2022; Apache-2.0",
+            tail=self.output,
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:

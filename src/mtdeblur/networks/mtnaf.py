@@ -71,7 +71,10 @@ class MTNAF(nn.Module):
     def contract(self) -> Contract:
         """Facts of this cell; the halo follows from its depth, see `_halo`."""
         return Contract(
-            multiple=8, halo=_halo(self.config), state_scales=(4, 8) if self.config.recurrent else ()
+            multiple=8,
+            halo=_halo(self.config),
+            state_scales=(4, 8) if self.config.recurrent else (),
+            tail=self.tail,
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:

@@ -101,6 +101,7 @@ class MTRNN(nn.Module):
             halo=-(-reach // 4) * 4,
             state_scales=scales if self.config.recurrent else (),
             original="Park et al., ECCV 2020; no licence stated",
+            tail=None if self.config.residual == "none" else self.tail,
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
@@ -122,7 +123,7 @@ class MTRNN(nn.Module):
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
         mean = torch.tensor(RGB_MEAN, dtype=blurred.dtype, device=blurred.device).view(1, 3, 1, 1)
-        # (B, 6, H, W); the zeros around it stand for the mean colour, as the authors have it
+        # Eq. (5), (B, 6, H, W); the zeros around it stand for the mean colour, as the authors have it
         inputs = GREY_LEVELS * torch.cat([blurred - mean, estimate - mean], dim=1)
         inputs = pad_to_multiple(inputs, 4).to(self.head.weight.dtype)
         seen = inputs

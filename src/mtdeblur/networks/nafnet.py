@@ -68,6 +68,7 @@ class NAFNet(nn.Module):
             global_operation="channel attention, which averages over the whole picture",
             window=384,
             original="Chen et al., ECCV 2022; MIT",
+            tail=self.ending,
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -102,13 +103,18 @@ class PSSNSC(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this network, alike for its scales."""
+        """Facts of the finest scale."""
+        return self.facts(-1)
+
+    def facts(self, scale: int) -> Contract:
+        """Facts of the scale with that number, alike for all but the tail."""
         return Contract(
             multiple=4,
             halo=236,
             state_scales=(2, 4) if self.config.recurrent else (),
             scales=coarse_to_fine(self.config.scales) if self.config.scales > 1 else (),
             original="Gao et al., CVPR 2019; no licence stated",
+            tail=self._own(scale).tail,
         )
 
     @property
@@ -138,8 +144,7 @@ class PSSNSC(nn.Module):
         """
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
-        own = self.scales[scale]
-        assert isinstance(own, ScaleConvolutions)
+        own = self._own(scale)
         inputs = pad_to_multiple(colours_apart(blurred, estimate), 4).to(
             own.head.weight.dtype
         )  # (3B, 2, H, W)
@@ -155,6 +160,9 @@ class PSSNSC(nn.Module):
         maps = RecurrentMaps(colours_together(f1), colours_together(f2)) if self.config.recurrent else None
         return blurred + residual, maps
 
+    def _own(self, scale: int) -> ScaleConvolutions:
+        return cast("ScaleConvolutions", self.scales[scale])
+
 
 class Scale:
     """One scale of `PSSNSC` as a progressive network; all its parameters are the model's."""
@@ -165,8 +173,8 @@ class Scale:
 
     @property
     def contract(self) -> Contract:
-        """The model's facts."""
-        return self.model.contract
+        """See `PSSNSC.facts`."""
+        return self.model.facts(self.number)
 
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration, see `PSSNSC.step`."""

@@ -1,5 +1,6 @@
 """Every network by name: adding one is its file and one line here."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple, cast
 
@@ -19,26 +20,30 @@ from mtdeblur.networks.scale_recurrent import ScaleRecurrent, ScaleRecurrentConf
 
 
 class Entry(NamedTuple):
-    """A network's class and the dataclass of its options.
+    """A network and its options.
 
-    The network is progressive, or image to image: then its options extend `ImageToImageConfig`, and
-    `create_network` puts the adapter of `mtdeblur.networks.convert` around it.
+    Attributes:
+        network: its class: progressive, or image to image; then its options extend `ImageToImageConfig`, and
+            `create_network` puts the adapter of `mtdeblur.networks.convert` around it.
+        config: the dataclass of its options.
+        small: options of a network of the same structure that runs and trains in a fast test.
     """
 
     network: type[nn.Module]
     config: type[Any]
+    small: Mapping[str, Any]
 
 
 NETWORKS: dict[str, Entry] = {
-    "deblurgan_v2": Entry(DeblurGANv2, DeblurGANv2Config),
-    "deepdeblur": Entry(DeepDeblur, DeepDeblurConfig),
-    "dmphn": Entry(DMPHN, DMPHNConfig),
-    "maxim": Entry(MAXIM, MAXIMConfig),
-    "mtnaf": Entry(MTNAF, MTNAFConfig),
-    "mtrnn": Entry(MTRNN, MTRNNConfig),
-    "nafnet": Entry(NAFNet, NAFNetConfig),
-    "pss_nsc": Entry(PSSNSC, PSSNSCConfig),
-    "scale_recurrent": Entry(ScaleRecurrent, ScaleRecurrentConfig),
+    "deblurgan_v2": Entry(DeblurGANv2, DeblurGANv2Config, {"width": 8}),
+    "deepdeblur": Entry(DeepDeblur, DeepDeblurConfig, {"width": 4, "blocks": 2}),
+    "dmphn": Entry(DMPHN, DMPHNConfig, {"width": 4}),
+    "maxim": Entry(MAXIM, MAXIMConfig, {"width": 16, "tokens": (4, 4, 2, 2)}),
+    "mtnaf": Entry(MTNAF, MTNAFConfig, {"width": 4, "blocks": (1, 2, 3, 1, 2)}),
+    "mtrnn": Entry(MTRNN, MTRNNConfig, {"width": 4}),
+    "nafnet": Entry(NAFNet, NAFNetConfig, {"width": 4, "encoder": (1, 2), "decoder": (2, 1)}),
+    "pss_nsc": Entry(PSSNSC, PSSNSCConfig, {"width": 4}),
+    "scale_recurrent": Entry(ScaleRecurrent, ScaleRecurrentConfig, {"width": 4}),
 }
 
 
@@ -84,7 +89,7 @@ def conversion(name: str) -> dict[str, Any] | None:
     options = {option: value for option, value in _CONVERSION.items() if option in known}
     if options:
         return options
-    return {} if cast("Contract", create_network(name).contract).scales else None
+    return {} if cast("Contract", create_network(name, **NETWORKS[name].small).contract).scales else None
 
 
 def network_options(network: nn.Module) -> tuple[str, dict[str, Any]]:

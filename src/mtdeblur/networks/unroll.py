@@ -1,7 +1,7 @@
 """The one loop that carries out the steps of a plan, one after the other (Fig. 1)."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,20 +28,6 @@ class Step(NamedTuple):
     network: int = 0
 
 
-class StepLike(Protocol):
-    """A step, or anything that knows as much, such as a goal of `mtdeblur.approaches`."""
-
-    @property
-    def scale(self) -> int:
-        """See `Step`."""
-        ...
-
-    @property
-    def network(self) -> int:
-        """See `Step`."""
-        ...
-
-
 def default_steps(model: nn.Module) -> tuple[Step, ...]:
     """The steps of a model's own approach at test time, see `Contract.iterations` and `Contract.scales`."""
     contract = cast("Contract", model.contract)
@@ -54,7 +40,7 @@ def default_steps(model: nn.Module) -> tuple[Step, ...]:
 def unroll(
     networks: ProgressiveNetwork | Sequence[ProgressiveNetwork],
     blurred: Tensor,
-    steps: int | Sequence[StepLike],
+    steps: int | Sequence[Step],
 ) -> Iterator[Tensor]:
     """Yield the estimate of every step; at the first, the estimate is the blurred image itself.
 
@@ -85,7 +71,7 @@ def unroll(
         yield estimate[..., : -(-height // step.scale), : -(-width // step.scale)]
 
 
-def multiple_of_scales(networks: Sequence[ProgressiveNetwork], steps: Iterable[StepLike]) -> int:
+def multiple_of_scales(networks: Sequence[ProgressiveNetwork], steps: Iterable[Step]) -> int:
     """The multiple to which a picture is padded so that it can be halved as often as the steps' scales take.
 
     1 where all steps are at full resolution: networks pad to their own multiple themselves.

@@ -1,7 +1,8 @@
 """Incremental temporal training, Section 4.1 of the paper."""
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,17 +13,17 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from mtdeblur.approaches import Goal, at_level_one, one_stage
+from mtdeblur.approaches import at_level_one
 from mtdeblur.data.feeding.stream import LadderBatch
 from mtdeblur.data.feeding.validation import ValidationSet
-from mtdeblur.evaluation.metrics import psnr
+from mtdeblur.metrics.arrays import psnr
 from mtdeblur.networks.blocks import repeated_blocks
-from mtdeblur.networks.contract import ProgressiveNetwork, Several, State, members, same_state
+from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
 from mtdeblur.training.adversarial import build_adversarial
 from mtdeblur.training.config import OptimiserConfig, TrainingConfig
 from mtdeblur.training.losses import l1, objective
-from mtdeblur.training.network import trained_together
+from mtdeblur.training.network import build_approach
 
 LOGGED = 50
 """Batches from one point of the curves to the next: a value that is logged waits for the device."""
@@ -48,10 +49,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
     """Trains a progressive network one iteration at a time, over the goals of any approach.
 
     Every iteration has its own L1 loss, backward pass and optimiser step; the estimate and the state that it
-    hands on are detached. So memory does not grow with the number of iterations. (`approach.through` lets
-    several iterations share a backward pass and a step, `approach.trained` says which of them have a loss.)
-    The networks of the stacking version are trained one after the other, each for its share of the batches
-    and of the learning rate's schedule; the stages of one network that hand each other a state, together.
+    hands on are detached. So memory does not grow with the number of iterations. Where an approach differs
+    from this, the goals of its plan say so, see `mtdeblur.approaches.Goal`.
 
     Attributes:
         batches_done: how many batches the network has been trained on.
@@ -82,6 +81,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.network = network
         self.adversarial = build_adversarial(config)
         self.config = config
+        self.approach = build_approach(config, network)
         self.sets = sets
         self.batches_done = 0
         self.length = config.optimiser.batches
@@ -112,13 +112,12 @@ class IncrementalTemporalTraining(pl.LightningModule):
     @property
     def steps(self) -> tuple[Step, ...]:
         """The steps that validation carries out."""
-        return self.config.approach.steps(self.config.validation.iterations, len(self.members))
+        return self.approach.steps(self.config.validation.iterations)
 
     @property
     def own_steps(self) -> tuple[Step, ...]:
-        """The steps that the approach trains for: one for one_stage, whatever validation carries out."""
-        approach = self.config.approach
-        return self.steps[: approach.iterations or 1] if approach.name == "one_stage" else self.steps
+        """Those of them that the approach trains for."""
+        return self.approach.trained_steps(self.config.validation.iterations)
 
     @property
     def finished(self) -> bool:
@@ -126,72 +125,65 @@ class IncrementalTemporalTraining(pl.LightningModule):
         return self.batches_done >= self.config.optimiser.batches
 
     def training_step(self, batch: LadderBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Carry out the plan of goals of one batch, an optimiser step an iteration.
+        """Section 4.1: carry out the plan of one batch, with an optimiser step an iteration.
 
         Returns:
-            `losses`: (iterations,) float, each iteration's L1 loss; nan of those that run without being
-            trained, by the stacking version's other networks or because another was drawn.
+            `losses`: (iterations,) float, each iteration's L1 loss; nan for those that are not trained.
         """
         optimiser = cast("LightningOptimizer", self.optimizers())
-        settings, approach = self.config.optimiser, self.config.approach
-        together = trained_together(self.network, approach)
-        first, rate = self._turn(batch.number)
-        rate *= self._warmth(batch.number)
+        phase, rate = self.schedule(batch.number)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        draw = np.random.default_rng((self.config.seed, batch.number, 19))
-        fewest, most = approach.extra
-        plan = approach.plan(batch.level, int(draw.integers(fewest, most + 1)), len(self.members))
-        if batch.number < approach.one_stage_first * settings.batches:
-            plan = one_stage(batch.level)
+        random = np.random.default_rng((self.config.seed, batch.number, 19))
+        plan = self.approach.plan(batch.level, lambda n: int(random.integers(n)), phase)
         plan = at_level_one(plan) if batch.has_pairs else plan
-        if approach.trained == "drawn":
-            first = int(draw.integers(len(plan)))
         estimate: Tensor = batch.blurred
         state: State = None
-        for goal in plan[:first]:  # what comes before the one iteration that is trained
-            with torch.no_grad():
-                estimate, state = self._carry_out(goal, batch, estimate, state)
-        plan = plan[first : first + 1] if approach.alone and not together else plan
-        through = len(plan) if together else approach.through
-        losses: list[Tensor] = []
+        losses: dict[int, Tensor] = {}
         objectives: list[Tensor] = []
-        for number, goal in enumerate(plan, 1):
-            estimate, state = self._carry_out(goal, batch, estimate, state)
-            corners = self.members[goal.network].contract.corners
-            sharp = resize(batch.ladder[goal.level], *estimate.shape[-2:], corners=corners)
-            losses.append(l1(estimate, sharp).detach().mean())
-            if self.adversarial is None:
-                objectives.append(objective(estimate, sharp, settings))
-            else:
-                objectives.append(self.adversarial(estimate, sharp, rate))
-            if number % through and number < len(plan):
-                continue
-            begun = (number - 1) // through * through
-            learned = objectives[-1:] if approach.trained == "last" else objectives[begun:]
-            self._learn(optimiser, torch.stack(learned).sum())
-            estimate, state = detach(estimate, state)
+        for iteration, goal in enumerate(plan):
+            network = self.members[goal.network]
+            with torch.set_grad_enabled(goal.has_gradient):
+                estimate, state = carry_out(network, goal.scale, batch.blurred, estimate, state)
+            if goal.trained:
+                size, corners = estimate.shape[-2:], network.contract.corners
+                sharp = resize(batch.ladder[goal.level], *size, corners=corners)
+                losses[iteration] = l1(estimate, sharp).detach().mean()
+                objectives.append(self._objective(estimate, sharp, rate))
+            if goal.cut:
+                if objectives:
+                    self._learn(optimiser, torch.stack(objectives).sum())
+                objectives = []
+                estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
-        if batch.number % LOGGED == 0:
-            curves = {f"loss/iteration{n}": float(loss) for n, loss in enumerate(losses, first + 1)}
+        self._log(batch.number, rate, losses)
+        missing = torch.full_like(estimate[0, 0, 0, 0], torch.nan, dtype=torch.float32)
+        return {"losses": torch.stack([losses.get(iteration, missing) for iteration in range(len(plan))])}
+
+    def schedule(self, batch: int) -> tuple[int, float]:
+        """The phase of the approach in which a batch is, and its learning rate.
+
+        Args:
+            batch: its number, from 0.
+        """
+        begins = [math.ceil(start * self.length) for start in self.approach.starts]
+        phase = bisect_right(begins, batch) - 1
+        first, end = 0, self.length
+        if self.approach.restarts:
+            first, end = begins[phase], (*begins, self.length)[phase + 1]
+        rate = learning_rate(self.config.optimiser, batch - first, end - first)
+        return phase, rate * self._warmth(batch)
+
+    def _objective(self, estimate: Tensor, sharp: Tensor, rate: float) -> Tensor:
+        if self.adversarial is None:
+            return objective(estimate, sharp, self.config.optimiser)
+        return self.adversarial(estimate, sharp, rate)
+
+    def _log(self, batch: int, rate: float, losses: Mapping[int, Tensor]) -> None:
+        if batch % LOGGED == 0:
+            curves = {f"loss/iteration{number + 1}": float(loss) for number, loss in losses.items()}
             for logger in self.loggers:
-                logger.log_metrics({"learning_rate": rate, **curves}, step=batch.number)
-        return {"losses": torch.stack([torch.full_like(losses[0], torch.nan)] * first + losses)}
-
-    def _turn(self, batch: int) -> tuple[int, float]:
-        """How many networks of the stacking version are trained already (0 otherwise), and the rate."""
-        settings = self.config.optimiser
-        if not isinstance(self.network, Several) or self.config.approach.name != "stacked":
-            return 0, learning_rate(settings, batch, self.length)
-        networks = self.config.approach.networks
-        turn = min(batch * networks // self.length, networks - 1)
-        first, end = (-(-number * self.length // networks) for number in (turn, turn + 1))
-        return turn, learning_rate(settings, batch - first, end - first)
-
-    def _carry_out(
-        self, goal: Goal, batch: LadderBatch, estimate: Tensor, state: State
-    ) -> tuple[Tensor, State]:
-        return carry_out(self.members[goal.network], goal.scale, batch.blurred, estimate, state)
+                logger.log_metrics({"learning_rate": rate, **curves}, step=batch)
 
     def _learn(self, optimiser: LightningOptimizer, loss: Tensor) -> None:
         optimiser.zero_grad()

@@ -1,27 +1,26 @@
 """Settings of a training run, in checked sections; `mtdeblur.training.config_file` reads them from YAML."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from mtdeblur.approaches import (
+    APPROACHES,
     MAXIMUM_ITERATIONS,
-    Plan,
-    across_scales,
-    multi_scale,
-    multi_temporal,
-    one_stage,
-    separate,
-    stacked,
+    Approach,
+    DrawnIteration,
+    OneStageFirst,
+    SeparateWeights,
+    TruncatedBackPropagation,
+    plans,
 )
 from mtdeblur.data.feeding.stream import Exposures
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import FRAMES, Motion
 from mtdeblur.networks.registry import NETWORKS
-from mtdeblur.networks.unroll import Step
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -33,6 +32,17 @@ class Section(BaseModel):
     """A part of the configuration; unknown keys are refused and nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def _checked(kind: type, options: dict[str, Any]) -> Any:
+    """A dataclass with these options, checked as strictly as a section.
+
+    Raises:
+        ValidationError: if an option does not exist or has a wrong type or value.
+    """
+    section = create_model("Options", __base__=Section, options=(kind, ...))
+    checked: Any = section.model_validate_json(json.dumps({"options": options}))
+    return checked.options
 
 
 class NetworkConfig(Section):
@@ -63,18 +73,15 @@ class NetworkConfig(Section):
         Raises:
             ValidationError: if an option does not exist or has a wrong type.
         """
-        options = create_model("Options", __base__=Section, options=(NETWORKS[self.name].config, ...))
         given = self.options | self.later if number else self.options
-        checked: Any = options.model_validate_json(json.dumps({"options": given}))
-        return asdict(checked.options)
+        return asdict(_checked(NETWORKS[self.name].config, given))
 
 
 class ApproachConfig(Section):
-    """The plan of goals (Fig. 1 and Section 4.1)."""
+    """The plan of goals (Fig. 1 and Section 4.1), and which of them are trained."""
 
-    name: Literal["multi_temporal", "one_stage", "stacked", "multi_scale", "multi_scale_temporal"] = (
-        "multi_temporal"
-    )
+    name: str = "multi_temporal"
+    """One of `mtdeblur.approaches.APPROACHES`."""
     levels: tuple[int, ...] = (7, 9, 11, 13)
     """Temporal levels of the inputs, one drawn per batch."""
     step: int = 2
@@ -82,9 +89,11 @@ class ApproachConfig(Section):
     extra: tuple[int, int] = (1, 3)
     """Fewest and most further iterations that aim at TL1, drawn per batch; for the same."""
     iterations: Positive | None = None
-    """A fixed number of iterations in place of extra; 1 for one_stage, 3 for stacked if nothing is said."""
+    """A fixed number of iterations in place of extra; by default 1 for one_stage, 3 for stacked."""
     maximum: Positive = MAXIMUM_ITERATIONS
-    """Every plan is cut here (before it is crossed with the scales)."""
+    """Every plan is cut here (before it is crossed with the scales); for the same as extra."""
+    options: dict[str, Any] = {}
+    """Further options of the approach's own class."""
     sharing: bool = True
     """Whether iterations share their weights; without, each has a network of its own (Section 6)."""
     through: Positive = 1
@@ -96,94 +105,72 @@ class ApproachConfig(Section):
     one_stage_first: Share = 0.0
     """Share of the batches, those at the beginning, that are trained with one iteration that aims at TL1."""
 
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if name not in APPROACHES:
+            raise ValueError(f"there is no approach {name!r}; there are {', '.join(sorted(APPROACHES))}")
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.levels or any(n < 3 or n % 2 == 0 or n > FRAMES for n in self.levels):
             raise ValueError(f"levels must be odd numbers from 3 to {FRAMES}, at least one")
-        if self.step < 2 or self.step % 2:
-            raise ValueError("step must be an even number from 2 up")
-        if not 0 <= self.extra[0] <= self.extra[1]:
-            raise ValueError("extra must be the fewest and the most further iterations, in that order")
-        default = type(self).model_fields
-        if not self.temporal and self.step != default["step"].default:
-            raise ValueError(f"step is for multi_temporal; {self.name} goes to TL1 at once")
-        if self.extra != default["extra"].default and (not self.temporal or self.iterations):
-            raise ValueError("extra is for multi_temporal without a fixed number of iterations")
-        if self.iterations is not None and self.iterations > self.maximum:
-            raise ValueError(f"iterations is {self.iterations}, above the maximum of {self.maximum}")
-        if self.iterations is not None and self.name == "multi_scale":
-            raise ValueError("multi_scale has one iteration at each of its scales; leave iterations out")
-        if self.name == "stacked" and (self.through > 1 or not self.sharing):
-            raise ValueError(
-                "stacked has networks of its own, one after the other: neither through nor sharing"
-            )
+        for key in _SHARED:
+            users = [name for name, kind in APPROACHES.items() if key in _options(kind)]
+            if self.name not in users and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} is for {', '.join(users)}, not {self.name}: leave {key} out")
+        if self.iterations and self.extra != type(self).model_fields["extra"].default:
+            raise ValueError("extra is for plans without a fixed number of iterations: leave one of them out")
         if self.trained == "last" and self.through == 1:
             raise ValueError(
                 "trained: last needs iterations that are back-propagated through together (through)"
             )
-        if self.trained == "drawn" and (self.through > 1 or self.name == "stacked"):
+        if self.trained == "drawn" and self.through > 1:
+            raise ValueError("trained: drawn is for iterations trained one by one: leave through out")
+        base = self._base()
+        if len(base.starts) > 1 and (self.through > 1 or not self.sharing or self.trained == "drawn"):
             raise ValueError(
-                "trained: drawn is for iterations trained one by one: neither through nor stacked"
+                f"{self.name} trains its networks one after the other: leave through, sharing and trained out"
             )
-        if self.one_stage_first and (self.name not in ("multi_temporal", "one_stage") or not self.sharing):
+        whole = {(goal.scale, goal.network) for plan, _ in plans(base, self.levels) for goal in plan}
+        if self.one_stage_first and (whole != {(1, 0)} or not self.sharing):
             raise ValueError("one_stage_first is for one network at full size: multi_temporal or one_stage")
         return self
 
     @property
-    def temporal(self) -> bool:
-        """Whether the goals lead over intermediate temporal levels."""
-        return self.name in ("multi_temporal", "multi_scale_temporal")
-
-    @property
-    def alone(self) -> bool:
-        """Whether a batch trains one iteration, and those before it only run."""
-        return self.name == "stacked" or self.trained == "drawn"
-
-    @property
     def networks(self) -> int:
-        """How many networks the approach itself asks for."""
-        if self.name == "stacked":
-            return self.iterations or 3
-        return 1 if self.sharing else len(self._goals(max(self.levels), self.extra[1]))
+        """How many networks the approach needs."""
+        return 1 + max(goal.network for plan, _ in plans(self.build(), self.levels) for goal in plan)
 
-    def plan(self, level: int, extra: int, members: int = 1) -> Plan:
-        """The goals from an input level.
+    @property
+    def temporal(self) -> bool:
+        """Whether goals lie at temporal levels above TL1."""
+        return any(goal.level > 1 for plan, _ in plans(self.build(), self.levels) for goal in plan)
 
-        Args:
-            level: temporal level of the input.
-            extra: this batch's number of further iterations.
-            members: how many networks the model has; with several, each goal has its own.
-        """
-        goals = self._goals(level, extra)
-        return separate(goals) if members > 1 else goals
+    def build(self) -> Approach:
+        """The approach with its variants."""
+        approach = self._base()
+        if not self.sharing:
+            approach = SeparateWeights(approach, max(len(plan) for plan, _ in plans(approach, self.levels)))
+        if self.through > 1:
+            approach = TruncatedBackPropagation(approach, self.through, last=self.trained == "last")
+        if self.trained == "drawn":
+            approach = DrawnIteration(approach)
+        return OneStageFirst(approach, self.one_stage_first) if self.one_stage_first else approach
 
-    def steps(self, iterations: int, members: int = 1) -> tuple[Step, ...]:
-        """How a picture is deblurred that nobody knows the level of.
+    def _base(self) -> Approach:
+        kind = APPROACHES[self.name]
+        values = {key: getattr(self, key) for key in _SHARED if key in _options(kind)}
+        shared = {key: value for key, value in values.items() if value is not None}
+        return _checked(kind, shared | self.options) if self.options else kind(**shared)
 
-        Args:
-            iterations: how many, where the approach leaves it open; over each scale for multi_scale_temporal.
-            members: how many networks the model has.
-        """
-        goals = one_stage(1, iterations)
-        if self.name == "multi_scale":
-            goals = multi_scale(1)
-        elif self.name == "multi_scale_temporal":
-            goals = across_scales(goals)
-        if members > 1:
-            goals = separate(goals)[:members]
-        return tuple(Step(goal.scale, goal.network) for goal in goals)
 
-    def _goals(self, level: int, extra: int) -> Plan:
-        if self.name == "one_stage":
-            return one_stage(level, self.iterations or 1)
-        if self.name == "stacked":
-            return stacked(level, self.iterations or 3)
-        if self.name == "multi_scale":
-            return multi_scale(level)
-        goals = multi_temporal(
-            level, step=self.step, extra=extra, iterations=self.iterations, maximum=self.maximum
-        )
-        return goals if self.name == "multi_temporal" else across_scales(goals)
+_SHARED = ("step", "extra", "iterations", "maximum")  # options that have a key of their own
+
+
+def _options(kind: type[Approach]) -> set[str]:
+    return {option.name for option in fields(cast("Any", kind))}
 
 
 class DataConfig(Section):

@@ -144,9 +144,9 @@ def write_config(config: TrainingConfig) -> str:
 def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
     """The dotted key of the first setting that must not change when a run is resumed but did, or None.
 
-    A run whose approach divides the batches between networks or goals cannot be lengthened.
+    A run whose approach divides the batches into phases cannot be lengthened.
     """
-    divided = before.approach.name == "stacked" or before.approach.one_stage_first
+    divided = len(before.approach.build().starts) > 1
     if divided and before.optimiser.batches != now.optimiser.batches:
         return "optimiser.batches"
     return _first_difference(before.model_dump(mode="json"), now.model_dump(mode="json"), "")

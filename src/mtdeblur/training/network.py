@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mtdeblur.approaches import SCALES
+from mtdeblur.approaches import SCALES, Approach, OneStage, SeparateWeights, TruncatedBackPropagation
 from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.contract import Contract, Several, members
 from mtdeblur.networks.registry import create_network
-from mtdeblur.training.config import ApproachConfig, TrainingConfig
-from mtdeblur.weights.backbone import has_backbone, load_backbone
+from mtdeblur.training.config import TrainingConfig
+from mtdeblur.weights.backbone import load_backbone
 from mtdeblur.weights.store import load_network
 
 
@@ -46,21 +46,31 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
     except (ValueError, RuntimeError) as error:
         raise UserError(f"network.options: {one_line(error)}") from error
     if config.network.backbone is not None:
-        if not has_backbone(network):
+        if members(network)[0].contract.backbone is None:
             raise UserError(f"network.backbone: {config.network.name} has no backbone")
         load_backbone(network, config.network.backbone)
     if config.optimiser.zero_last:
-        start_at_identity(network.eval())
-    return network.train()
+        start_at_identity(network)
+    return network
 
 
-def trained_together(model: nn.Module, approach: ApproachConfig) -> bool:
-    """Whether an approach trains all steps of a plan together, through the state that they hand on.
+def build_approach(config: TrainingConfig, network: nn.Module) -> Approach:
+    """The configured approach, for a network as `build_network` makes it.
 
-    So it is for a network of several stages, such as MAXIM: only the next stage trains what a stage hands on.
-    The stacking version's networks are trained one after the other.
+    A network with weights of its own for each step carries each step out by the member of its number. Stages
+    that hand each other a state are trained together: only the next stage trains what a stage hands on.
     """
-    return approach.name == "stacked" and len(members(model)) > 1 and not isinstance(model, Several)
+    approach, count = config.approach.build(), len(members(network))
+    if _has_stages(network):
+        return TruncatedBackPropagation(SeparateWeights(OneStage(count), count), count)
+    several = count > 1 and config.approach.networks == 1
+    return SeparateWeights(approach, count) if several else approach
+
+
+def _has_stages(network: nn.Module) -> bool:
+    """Whether the network itself has several members, all at full resolution."""
+    own = len(members(network)) > 1 and not isinstance(network, Several)
+    return own and max(cast("Contract", network.contract).scales) == 1
 
 
 def _check_members(network: nn.Module, config: TrainingConfig) -> None:
@@ -101,50 +111,8 @@ def _fill(network: nn.Module, weights: Path, name: str) -> None:
 
 
 def start_at_identity(network: nn.Module) -> None:
-    """Zero the last convolution of each member that then gives back what it is given; leave others alone.
-
-    Args:
-        network: one of the registry, on the CPU, in evaluation mode. One that writes its picture directly,
-            adding it to nothing, stays as it is.
-    """
-    picture = torch.linspace(0, 1, 3 * 16 * 16).view(1, 3, 16, 16)
-    for number in range(len(members(network))):
-        last = last_convolution(network, number)
-        parameters = [part for part in (last.weight, last.bias) if part is not None]
-        before = [part.detach().clone() for part in parameters]
-        with torch.no_grad():
-            for part in parameters:
-                part.zero_()
-            if not torch.equal(_run(network, number, picture), picture):
-                for part, value in zip(parameters, before, strict=True):
-                    part.copy_(value)
-
-
-def last_convolution(network: nn.Module, member: int = 0) -> nn.Conv2d:
-    """The convolution that runs last in an iteration: where a residual is learned, it writes the residual.
-
-    Found by watching one iteration on a small picture, so that networks may call it what they like.
-
-    Args:
-        network: one of the registry, on the CPU, in evaluation mode.
-        member: number of the member that carries the iteration out.
-    """
-    ran: list[nn.Conv2d] = []
-
-    def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ran.append(cast("nn.Conv2d", module))
-
-    hooks = [part.register_forward_hook(watch) for part in network.modules() if isinstance(part, nn.Conv2d)]
-    with torch.no_grad():
-        _run(network, member, torch.zeros(1, 3, 16, 16))
-    for hook in hooks:
-        hook.remove()
-    return ran[-1]
-
-
-def _run(network: nn.Module, member: int, picture: Tensor) -> Tensor:
-    """The estimate of a member, with the picture as the estimate so far and the state of those before it."""
-    estimate, state = picture, None
-    for part in members(network)[: member + 1]:
-        estimate, state = part(picture, picture, state)
-    return estimate
+    """Zero the convolution of each member that writes its residual, if there is one, see `Contract.tail`."""
+    for member in members(network):
+        if (tail := member.contract.tail) is not None:
+            for parameter in tail.parameters():
+                nn.init.zeros_(parameter)

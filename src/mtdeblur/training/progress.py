@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from torch import Tensor
 
-from mtdeblur.approaches import SCALES
+from mtdeblur.approaches import plans
 from mtdeblur.training.algorithm import as_training
 
 
@@ -114,7 +114,8 @@ class Progress(pl.Callback):
     def _restart(self, pl_module: pl.LightningModule) -> None:
         training = as_training(pl_module)
         self.since, self.waited, self.first = time.monotonic(), training.waited, training.batches_done
-        most = len(SCALES) * training.config.approach.maximum  # MS + MT has every goal at each scale
+        levels = training.config.approach.levels
+        most = max(len(plan) for plan, _ in plans(training.approach, levels))
         self.sums = torch.zeros(most, device=training.device)
         self.counts = torch.zeros_like(self.sums)
 

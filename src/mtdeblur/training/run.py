@@ -4,7 +4,7 @@ import importlib
 import signal
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from mtdeblur.data.feeding.validation import validation_sets
 from mtdeblur.errors import UserError
 from mtdeblur.files.atomic import remove_parts, write_atomically
 from mtdeblur.files.journal import lock_folder
+from mtdeblur.networks.contract import members
 from mtdeblur.training.algorithm import IncrementalTemporalTraining, rebuilding
 from mtdeblur.training.batches import RunData
 from mtdeblur.training.checkpoints import (
@@ -38,7 +39,6 @@ from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import fingerprint, first_difference, read_config, write_config
 from mtdeblur.training.network import build_network
 from mtdeblur.training.progress import Progress, is_first_process, quiet, say
-from mtdeblur.weights.backbone import has_backbone
 from mtdeblur.weights.foreign import is_foreign
 from mtdeblur.weights.store import read_header
 
@@ -95,7 +95,7 @@ def train(
             one, another process is at work in the folder, the data is missing, or there is no such device.
     """
     _check_devices(config, device, devices)
-    with lock_folder(folder) if is_first_process() else nullcontext():
+    with lock_folder(folder) if is_first_process() else nullcontext(), ExitStack() as opened:
         checkpoint = folder / CHECKPOINT
         begun = checkpoint.exists()
         if begun and not resume:
@@ -110,7 +110,7 @@ def train(
         network = build_network(config)
         if not begun:
             _say_what_is_missing(config, network)
-        data = _open_data(config, folder, begun)
+        data = opened.enter_context(closing(_open_data(config, folder, begun)))
         if is_first_process():
             remove_parts(folder)
             write_atomically(folder / CONFIG, write_config(config).encode())
@@ -215,7 +215,8 @@ def _check_devices(config: TrainingConfig, device: str, devices: int) -> None:
 def _say_what_is_missing(config: TrainingConfig, network: nn.Module) -> None:
     """One line for each file of ImageNet weights that this run could use and that nobody named."""
     start = config.network
-    if has_backbone(network) and start.backbone is None and start.weights is None:
+    backbone = members(network)[0].contract.backbone
+    if backbone is not None and start.backbone is None and start.weights is None:
         say("the backbone starts with random weights: set network.backbone to use ImageNet weights")
     adversarial = config.optimiser.adversarial
     if adversarial and adversarial.vgg19 is None:

@@ -8,6 +8,8 @@ from PIL import Image
 from mtdeblur.data.feeding.pack import Pack, build_pack, decode
 from mtdeblur.errors import UserError
 
+BOTH = ("blur", "sharp")
+
 
 def names(pack):
     with zipfile.ZipFile(pack) as archive:
@@ -246,10 +248,44 @@ def test_pairs_that_are_held_out_are_not_trained_on(tmp_path, save):
     pack = Pack(tmp_path / "pack.zip")
     assert [blurred.name[-5:] for blurred, _ in pack.pairs] == ["0.jpg", "1.jpg", "3.jpg"]
     assert [blurred.name[-5:] for blurred, _ in pack.valid_pairs] == ["2.jpg"]
+
+
+def test_what_cannot_be_read_is_told_and_left_out(tmp_path, save, caplog):
+    for index in range(12):
+        save(tmp_path / f"photos/{index:02}.png", index)
     for side in ("blur", "sharp"):
-        (tmp_path / f"pairs/{side}/3.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"3\.png"):
-        build_pack(tmp_path / "none.zip", train_pairs=tmp_path / "pairs")
+        for index in range(3):
+            save(tmp_path / f"pairs/{side}/{index}.png", index)
+    sources = {"photos": [tmp_path / "photos"], "train_pairs": tmp_path / "pairs"}
+    build_pack(tmp_path / "all.zip", **sources)
+    for broken in ("photos/03.png", "pairs/sharp/1.png"):
+        (tmp_path / broken).write_bytes(b"broken")
+    build_pack(tmp_path / "fewer.zip", **sources)
+    expected = [
+        name
+        for name in names(tmp_path / "all.zip")
+        if name not in ("train/photos/000-00003-03.jpg", *(f"train/pairs/{s}/00001-1.jpg" for s in BOTH))
+    ]
+    assert names(tmp_path / "fewer.zip") == expected  # those held out stay the same
+    assert len(expected) == 12 + 6 - 3
+    for broken in ("03.png", "1.png"):
+        assert len([line for line in caplog.messages if broken in line and "left out" in line]) == 1
+    size = (tmp_path / "fewer.zip").stat().st_size
+    caplog.clear()
+    build_pack(tmp_path / "lower.zip", limit=size - 1, **sources)
+    assert names(tmp_path / "lower.zip") == expected
+    assert len(caplog.messages) == 2, "said once, however often the quality is lowered"
+
+
+def test_only_unreadable_pictures_make_no_pack(tmp_path, save):
+    for index in range(10):  # the tenth is held out: there is nothing to train on
+        save(tmp_path / f"photos/{index}.png", index)
+        if index < 9:
+            (tmp_path / f"photos/{index}.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"0\.png.*and 8 more") as caught:
+        build_pack(tmp_path / "none.zip", photos=[tmp_path / "photos"])
+    one_line(caught)
+    assert not (tmp_path / "none.zip").exists()
 
 
 def test_long_clips_give_runs_spread_evenly_and_short_ones_are_kept_whole(tmp_path, save):
@@ -314,8 +350,8 @@ def test_a_build_that_fails_leaves_the_old_pack_and_nothing_else(tmp_path, save)
     (tmp_path / "out").mkdir()
     build_pack(tmp_path / "out/pack.zip", photos=[tmp_path / "photos"])
     before = (tmp_path / "out/pack.zip").read_bytes()
-    (tmp_path / "photos/1.png").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"1\.png"):
+    (tmp_path / "photos/0.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"0\.png"):
         build_pack(tmp_path / "out/pack.zip", photos=[tmp_path / "photos"])
     assert (tmp_path / "out/pack.zip").read_bytes() == before
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["pack.zip"]

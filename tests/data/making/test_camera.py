@@ -1,4 +1,5 @@
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -9,10 +10,10 @@ from mtdeblur.data.disk.photographs import find_photographs
 from mtdeblur.data.making.camera import SMALLEST_SIDE, Simulation, prepare
 from mtdeblur.data.making.camera import simulate_pair as simulate_prepared
 from mtdeblur.errors import UserError
-from mtdeblur.evaluation import metrics
-from mtdeblur.evaluation.metrics import psnr
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import Motion, margin
+from mtdeblur.metrics import quality as metrics
+from mtdeblur.metrics.arrays import psnr
 
 STILL = Motion(length=8.0, layers=0.0)
 CLEAN = Sensor(noisy=0.0, compressed=0.0)
@@ -110,6 +111,12 @@ def test_public_domain_photographs_need_no_network(monkeypatch):
         assert pixels.ndim == 3
         assert pixels.shape[2] == 3
         assert photographs.PUBLIC_DOMAIN[photograph.name]
+
+
+def test_without_scikit_image_they_name_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.data", None)
+    with pytest.raises(UserError, match=r"skimage.data: pip install 'mtdeblur\[data\]'"):
+        photographs.public_domain_photographs()
 
 
 def test_pictures_are_large_enough_to_be_measured():

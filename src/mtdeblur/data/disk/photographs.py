@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mtdeblur.errors import require
 from mtdeblur.files.atomic import distinct_names
 from mtdeblur.media.pictures import list_pictures, read_pixels
 
@@ -36,9 +37,12 @@ class Photograph:
 
 
 def public_domain_photographs() -> list[Photograph]:
-    """The photographs of `PUBLIC_DOMAIN`."""
-    from skimage import data
+    """The photographs of `PUBLIC_DOMAIN`.
 
+    Raises:
+        UserError: if scikit-image is missing.
+    """
+    data = require("skimage.data", "data", "photographs in the public domain")
     return [
         Photograph(name, f"scikit-image ({licence})", getattr(data, name))
         for name, licence in PUBLIC_DOMAIN.items()

@@ -25,6 +25,9 @@ class TrainingData:
     valid_photos: Sequence[Entry] = ()
     valid_pairs: Sequence[tuple[Entry, Entry]] = ()
 
+    def close(self) -> None:
+        """Close what is open on disk."""
+
     def pictures(self) -> Iterator[Entry]:
         """Every picture to train on."""
         yield from self.photos

@@ -15,7 +15,8 @@ import io
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -36,6 +37,8 @@ from mtdeblur.media.pictures import SUFFIXES, list_pictures, to_8_bits
 
 Pixels = NDArray[np.uint8]
 AnyEntry = TypeVar("AnyEntry", bound=Entry)
+_Group = tuple[tuple[str, Path], ...]
+"""Name in the pack and file of a photograph, or of both pictures of a pair."""
 _LOWEST_QUALITY = 60
 _PAIR_QUALITY = 96  # of pairs that are not JPEG files; high, to preserve their fine detail
 
@@ -53,8 +56,11 @@ class Pack(TrainingData):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._archive: zipfile.ZipFile | None = None
         try:
-            root = path if path.is_dir() else zipfile.Path(zipfile.ZipFile(path))
+            if not path.is_dir():
+                self._archive = zipfile.ZipFile(path)
+            root = path if self._archive is None else zipfile.Path(self._archive)
         except (OSError, zipfile.BadZipFile) as error:
             why = reason(error) if isinstance(error, OSError) else error
             raise UserError(f"{path} is no training pack ({why}); make one with 'mtdeblur pack'") from error
@@ -72,6 +78,11 @@ class Pack(TrainingData):
             if len(frames) < FRAMES:
                 raise UserError(f"{path}: a clip has {len(frames)} frames; an exposure needs {FRAMES}")
 
+    def close(self) -> None:
+        """Close the archive."""
+        if self._archive is not None:
+            self._archive.close()
+
 
 def build_pack(
     output: Path,
@@ -86,6 +97,8 @@ def build_pack(
     runs: int = 8,
 ) -> None:
     """Build a pack atomically; its bytes depend on the arguments alone.
+
+    Photographs that cannot be read, and pairs of which one picture cannot be read, are reported and left out.
 
     Args:
         output: the archive.
@@ -102,23 +115,24 @@ def build_pack(
         runs: maximum number of runs of 13 frames from a clip, spread evenly; shorter clips are kept whole.
 
     Raises:
-        UserError: if there is nothing to train on, a file cannot be read or written, or the limit cannot be
-            met.
+        UserError: if there is nothing to train on, a clip cannot be read, the archive cannot be written, or
+            the limit cannot be met.
     """
     clips = list(clips)
-    pictures = list(_name_photos(photos))
+    photographs = list(_name_photos(photos))
     held_out = _find_pairs(pairs)
     trained = [pair for pair in _find_pairs(train_pairs) if not _same(pair, held_out)]
     named_pairs = [*_name_pairs("train", trained), *_name_pairs("valid", held_out)]
-    if not clips and not any(name.startswith("train/") for name, _ in pictures + named_pairs):
-        raise UserError("a training pack needs photographs, high-speed clips or pairs to train on")
+    _require_training(clips, photographs + named_pairs)
     with atomic_path(output) as temporary:
         for current in range(quality, min(quality, _LOWEST_QUALITY) - 1, -4):
             with zipfile.ZipFile(temporary, "w") as archive:  # stored: JPEG does not compress further
-                for name, file in pictures:
-                    archive.writestr(zipfile.ZipInfo(name), _encode(decode(file), long_side, current))
-                for name, file in named_pairs:
-                    archive.writestr(zipfile.ZipInfo(name), _as_jpeg(file))
+                encode = partial(_as_photograph, long_side=long_side, quality=current)
+                photographs, unread = _write(archive, photographs, encode)
+                named_pairs, unread_pairs = _write(archive, named_pairs, _as_jpeg)
+                faults = unread + unread_pairs  # empty after the first quality
+                _require_training(clips, photographs + named_pairs, faults)
+                warn(faults)
                 for number, clip in enumerate(clips):
                     for name, frame in _name_frames(clip, number, runs):
                         archive.writestr(zipfile.ZipInfo(name), _encode(frame, None, current))
@@ -127,7 +141,32 @@ def build_pack(
         raise UserError(f"the pack does not fit in {limit} bytes; give fewer pictures or a smaller long side")
 
 
-def _name_photos(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+def _require_training(clips: Sequence[Path], groups: Iterable[_Group], faults: Sequence[str] = ()) -> None:
+    """Raise UserError with the faults, if any, if there is nothing to train on."""
+    if not clips and not any(name.startswith("train/") for group in groups for name, _ in group):
+        needed = "a training pack needs photographs, high-speed clips or pairs to train on"
+        raise UserError(summary(faults) if faults else needed)
+
+
+def _write(
+    archive: zipfile.ZipFile, groups: Iterable[_Group], encode: Callable[[Path], bytes]
+) -> tuple[list[_Group], list[str]]:
+    """Write the readable groups into the archive; return them, and a line for each of the others."""
+    written: list[_Group] = []
+    faults: list[str] = []
+    for group in groups:
+        try:
+            contents = [encode(file) for _, file in group]
+        except UserError as error:
+            faults.append(f"{error}; {'the pair' if len(group) > 1 else 'it'} is left out")
+            continue
+        for (name, _), content in zip(group, contents, strict=True):
+            archive.writestr(zipfile.ZipInfo(name), content)
+        written.append(group)
+    return written, faults
+
+
+def _name_photos(places: Iterable[Path]) -> Iterator[_Group]:
     """Name in the pack and file of each photograph, without duplicate files."""
     places = list(places)
     folders = [list_pictures(place) for place in places if not place.is_file()]
@@ -137,7 +176,7 @@ def _name_photos(places: Iterable[Path]) -> Iterator[tuple[str, Path]]:
         seen.update(new)
         for index, file in enumerate(new.values()):
             part = "valid" if index % HOLD_OUT == HOLD_OUT - 1 else "train"
-            yield f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file
+            yield ((f"{part}/photos/{number:03d}-{index:05d}-{_plain(file.stem)}.jpg", file),)
 
 
 def _find_pairs(folder: Path | None) -> list[tuple[Path, Path]]:
@@ -179,11 +218,11 @@ def _same(pair: tuple[Path, Path], others: Iterable[tuple[Path, Path]]) -> bool:
     return bool({file.resolve() for file in pair} & {file.resolve() for other in others for file in other})
 
 
-def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[tuple[str, Path]]:
-    """Name in the pack and file of each picture of pairs."""
-    for index, pair in enumerate(pairs):
-        for side, file in zip(("blur", "sharp"), pair, strict=True):
-            yield f"{part}/pairs/{side}/{index:05d}-{_plain(pair[0].stem)}.jpg", file
+def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[_Group]:
+    """Name in the pack and file of both pictures of each pair."""
+    for index, (blurred, sharp) in enumerate(pairs):
+        name = f"{index:05d}-{_plain(blurred.stem)}.jpg"
+        yield (f"{part}/pairs/blur/{name}", blurred), (f"{part}/pairs/sharp/{name}", sharp)
 
 
 def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
@@ -221,6 +260,10 @@ def _encode(pixels: Pixels, long_side: int | None, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()
+
+
+def _as_photograph(file: Path, long_side: int, quality: int) -> bytes:
+    return _encode(decode(file), long_side, quality)
 
 
 def _as_jpeg(file: Path) -> bytes:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdeblur.evaluation.metrics import as_unit
+from mtdeblur.metrics.arrays import as_tensor
+from mtdeblur.metrics.quality import as_unit
 
 Spectrum = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ def spectral_density(pixels: NDArray[Any], bins: int = 64) -> tuple[Spectrum, Sp
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0 or bins < 1:
         raise ValueError(f"expected a (H, W, 3) picture and bins, not {pixels.shape} and {bins}")
-    unit = as_unit(pixels)
+    unit = as_unit(as_tensor(pixels))[0].permute(1, 2, 0).numpy()  # (H, W, 3)
     height, width = unit.shape[:2]
     window = np.outer(_hann(height), _hann(width))
     windowed = (unit - unit.mean(axis=(0, 1))) * window[..., None]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtdeblur.evaluation.spectrum import spectral_density
+from mtdeblur.metrics.spectrum import spectral_density
 
 
 def naive(pixels, bins):

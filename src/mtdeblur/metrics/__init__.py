@@ -1,0 +1,1 @@
+"""Measures of pictures: PSNR, the named SSIM conventions and spectra."""
