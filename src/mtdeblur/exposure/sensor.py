@@ -26,8 +26,8 @@ class Sensor:
         quality: range of the compression's quality, on JPEG's scale of 1 to 100.
 
     Raises:
-        ValueError: if a share is outside [0, 1], the noise is negative or not finite, or the quality is not
-            an increasing range within the scale.
+        ValueError: if a share is outside [0, 1], the noise is negative or not finite, or the quality is not a
+            range within the scale, lowest first.
     """
 
     noise: float = 0.015

@@ -198,7 +198,7 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
 
 
 def _unused(network: nn.Module, needed: Collection[int]) -> set[str]:
-    """Names of the tensors of members that are not needed."""
+    """Names of the tensors that belong only to members that are not needed."""
     parts = members(network)
     kept = {id(x) for number in needed if number < len(parts) for x in _tensors(parts[number])}
     other = {id(x) for number, part in enumerate(parts) if number not in needed for x in _tensors(part)}

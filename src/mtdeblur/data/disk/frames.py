@@ -80,7 +80,7 @@ class Frame:
             index.
         time: timestamp in seconds, of a video's frame that has one.
         read: returns its pixels, (H, W, 3) RGB, uint8 or uint16, upright; raises UserError on failure.
-        damaged: whether the video decoder has already failed on it.
+        damaged: whether it is known, before it is read, that it cannot be decoded.
     """
 
     index: int
