@@ -131,7 +131,7 @@ CHANGES = {
         ("no header", r"model\.index is damaged"),
         (
             "the other byte order",
-            r"cannot read model\.index: its numbers have the most sig",
+            r"cannot read model\.index: its numbers are big-endian",
         ),
         ("an unknown type", r"step has .* type 7"),
         ("a tensor in parts", r"step is stored in several parts"),

@@ -99,7 +99,7 @@ CHANGES = {
         ("no JSON", r"model\.json is damaged, or not a TensorFlow\.js model: .*EOF"),
         (
             "other JSON",
-            r"model\.json is damaged, or no model .*: modelTopology Field required",
+            r"model\.json is damaged, or not .*: modelTopology Field required",
         ),
         ("a list", r"model\.json is damaged, or not a TensorFlow\.js model"),
         ("no shape", r"weightsManifest\.0\.weights\.1\.shape Field required"),

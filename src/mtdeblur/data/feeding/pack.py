@@ -232,7 +232,7 @@ def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixe
     whole = _whole_runs(damaged)
     if not whole:
         raise UserError(
-            f"the clip {clip} has {len(damaged)} frames, but not {FRAMES} undamaged ones in a row"
+            f"the clip {clip} has {len(damaged)} frames; an exposure needs {FRAMES} undamaged ones in a row"
         )
     if sum(map(len, whole)) > runs * FRAMES:
         starts = [start for run in whole for start in range(run.start, run.stop - FRAMES + 1)]
