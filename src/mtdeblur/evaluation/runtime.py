@@ -1,4 +1,4 @@
-"""Run time as in Section 5 of the paper: one picture at a time, data loading not counted."""
+"""Run time as in Section 5 of the paper: one picture at a time, without data loading."""
 
 import time
 from collections import deque
@@ -11,12 +11,12 @@ from torch import Tensor
 
 
 class RunTime(NamedTuple):
-    """Seconds for one picture, medians.
+    """Median seconds for one picture.
 
     Attributes:
-        synchronised: until the last estimate is there.
-        unsynchronised: until the call returns. A GPU may still be at work then: this is how run times in the
-            literature come out too short. A CPU has done its work by then.
+        synchronised: until the last estimate is available.
+        unsynchronised: until the call returns. A GPU may still be computing then, which is why some published
+            run times are too short; for a CPU there is no difference.
     """
 
     synchronised: float
@@ -33,16 +33,16 @@ def measure_run_time(
     warm_up: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> RunTime:
-    """Measure how long a picture takes, from the device's memory to the last estimate in it.
+    """Measure the run time for a picture in the device's memory.
 
     Args:
         progress: from a blurred picture (1, 3, height, width) in [0, 1] to the estimate of every iteration.
-        device: where `progress` runs.
-        height: of the picture, in pixels; GoPro's by default.
-        width: likewise.
-        repeats: how often it is measured.
-        warm_up: how often it is run before, unmeasured.
-        clock: seconds from any start.
+        device: of `progress`.
+        height: of the picture, in pixels; by default GoPro's.
+        width: of the picture, in pixels; by default GoPro's.
+        repeats: number of measurements.
+        warm_up: number of unmeasured runs before.
+        clock: returns a time in seconds.
     """
     blurred = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)).to(device)
     for _ in range(warm_up):

@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false
-"""One exposure: its frames read, its levels averaged by Eq. (1) and written. A pure function of its task."""
+"""Exposures from high-speed frames: read the frames, average the levels by Eq. (1), write the pictures."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -20,34 +20,34 @@ from mtdeblur.exposure.levels import temporal_ladder, temporal_level
 
 Pixels = NDArray[Any]
 Interpolate = Callable[[Pixels, Pixels], Sequence[Pixels]]
-"""A frame interpolator: two consecutive frames, (H, W, 3) uint8 or uint16, to the frames between them, evenly
-spaced in time, always the same number, of the same shape and dtype. An exposure over n frames then averages
-these n and all frames between them, which closes the gaps that fast things leave in a blurred picture. It is
-called in worker processes, so it must be a function of a module (or another thing that pickle takes)."""
+"""A frame interpolator: two consecutive frames, (H, W, 3) uint8 or uint16, to a constant number of frames
+between them, evenly spaced in time, of the same shape and dtype. An exposure over n frames then averages the
+n frames and all interpolated ones, which closes the gaps that fast objects leave in a blurred picture. It
+must be picklable, such as a function of a module, because it is called in worker processes."""
 
-_BAND = 48  # rows averaged at a time, so that memory stays small and near the processor
+_BAND = 48  # rows averaged at a time, to fit the processor's cache
 
 
 def make_exposure(
     exposure: Exposure, dataset: Path, crf: CRF = IDENTITY, interpolate: Interpolate | None = None
 ) -> list[Row]:
-    """Make the pictures of one exposure; the same exposure always gives the same bytes.
+    """Write the pictures of one exposure; the bytes depend on the arguments alone.
 
     Args:
-        exposure: which frames and levels.
+        exposure: the frames and levels.
         dataset: folder of the data set.
         crf: camera response function g.
-        interpolate: makes frames between the frames.
+        interpolate: optional frame interpolator.
 
     Returns:
-        The manifest's rows of its pictures, levels growing.
+        The manifest's rows of its pictures, levels increasing.
 
     Raises:
         UserError: if a frame cannot be read or a picture cannot be written.
     """
     window = max(exposure.levels)
     first = exposure.middle - window // 2
-    run = _frames_of(exposure.clip).run(first, window)
+    run = _frame_window(exposure.clip).run(first, window)
     pixels = [frame for _, frame in run]
     if len({(frame.shape, frame.dtype) for frame in pixels}) > 1:
         raise UserError(f"the frames of {exposure.clip.source} change their size or depth within an exposure")
@@ -81,15 +81,15 @@ def average_levels(
 
     Args:
         frames: T consecutive frames, (H, W, 3) uint8 or uint16 of stored values.
-        levels: odd ones, and even ones, which take one frame more before the mid-frame than after it.
+        levels: an even level averages one frame more before the mid-frame than after it.
         crf: camera response function g.
-        interpolate: makes frames between the frames.
+        interpolate: optional frame interpolator.
 
     Returns:
         Level to picture, shape and dtype of a frame.
 
     Raises:
-        ValueError: if the frames do not hold a level.
+        ValueError: if there are too few frames for a level.
     """
     middle, step = len(frames) // 2, 1
     if interpolate:
@@ -107,7 +107,7 @@ def average_levels(
 def _levels_of(
     stored: torch.Tensor, middle: int, levels: Sequence[int], crf: CRF, step: int
 ) -> dict[int, torch.Tensor]:
-    """Level to average; every `step`-th frame is a captured one, and `middle` counts these."""
+    """Level to average; every `step`-th frame is a captured one, and `middle` counts captured frames."""
 
     def spread(n: int) -> int:
         return (n - 1) * step + 1
@@ -124,17 +124,17 @@ def _levels_of(
 
 
 def _interleave(frames: Sequence[Pixels], interpolate: Interpolate) -> tuple[list[Pixels], int]:
-    """The frames with those between them, and from one captured frame to the next how many steps it is."""
+    """The captured and interpolated frames in order, and the distance between two captured frames."""
     dense = [frames[0]]
     for before, after in pairwise(frames):
         dense += [*interpolate(before, after), after]
-    step, left = divmod(len(dense) - 1, max(1, len(frames) - 1))
-    if left or any(dense[index * step] is not frame for index, frame in enumerate(frames)):
-        raise ValueError("the interpolator must always give the same number of frames")
+    step, remainder = divmod(len(dense) - 1, max(1, len(frames) - 1))
+    if remainder or any(dense[index * step] is not frame for index, frame in enumerate(frames)):
+        raise ValueError("the interpolator must always return the same number of frames")
     return dense, step
 
 
 @lru_cache(maxsize=1)
-def _frames_of(clip: Clip) -> FrameWindow:
-    """Exposures of one clip that follow each other in a process share what is decoded."""
+def _frame_window(clip: Clip) -> FrameWindow:
+    """A clip's frame window, shared by consecutive exposures of the clip in a process."""
     return FrameWindow(clip)

@@ -1,4 +1,4 @@
-"""From high-speed footage to a temporal data set on disk: scan the clips, plan the exposures, make them."""
+"""Temporal data sets from high-speed footage: scan the clips, plan the exposures, make them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,9 +17,9 @@ from mtdeblur.data.making.workers import Stages
 from mtdeblur.exposure.crf import CRF, IDENTITY
 from mtdeblur.files.journal import plain
 
-_FORMAT = 1  # another number when the same settings give other files
-_BLOCK = 64  # exposures of a clip that one process makes in a row
-_NAMED = 3  # faults of a clip that are told; the manifest has them all
+_FORMAT = 1  # increment when the same settings give other files
+_BLOCK = 64  # consecutive exposures of a clip for one process
+_SHOWN = 3  # faults of a clip in a notice; the manifest has all of them
 
 
 def augment(
@@ -39,22 +39,22 @@ def augment(
 
     Args:
         sources: folders of frames, roots of such folders, and videos; paths, or addresses that fsspec opens.
-        dataset: folder to make, empty or with the same build unfinished in it.
-        recipe: which exposures; by default TL7, 9, 11 and 13 in turn, which share no frame.
+        dataset: folder to create; it must be empty or contain the same build, unfinished or finished.
+        recipe: the exposures; by default TL7, 9, 11 and 13 in turn, without shared frames.
         crf: camera response function g of Eq. (1).
         splits: "train", "valid" and "test" to names or patterns of clips; see `split_clips`.
-        limit: size of the data set in bytes; exposures are left out evenly until it is kept.
+        limit: maximum size of the data set in bytes; exposures are left out evenly to meet it.
         workers: number of processes; by default one a processor.
-        distributed: whether they are on a Ray cluster, whose nodes see all paths as this machine does.
+        distributed: whether the processes run on a Ray cluster, whose nodes must share all paths.
         interpolate: a frame interpolator; see `Interpolate`.
-        progress: hears how it goes on.
+        progress: receives the progress.
 
     Returns:
         The manifest's rows.
 
     Raises:
-        UserError: if a source cannot be read, the split is refused, the disk or the limit has no room for it,
-            the folder holds anything else, there is no cluster, or pyarrow is not installed.
+        UserError: if a source cannot be read, the split is refused, the data set exceeds the disk or the
+            limit, the folder contains anything else, there is no cluster, or pyarrow is not installed.
     """
     require_pyarrow()
     recipe, progress = recipe or Recipe(), progress or Stages()
@@ -83,7 +83,7 @@ def _describe(
     limit: int | None,
     interpolate: Interpolate | None,
 ) -> dict[str, Any]:
-    """All that decides what a build gives, of JSON's types."""
+    """Everything that determines the data set, of JSON's types."""
     job = {
         "format": _FORMAT,
         "clips": {name: [[clip.name, clip.source] for clip in clips] for name, clips in split.items()},
@@ -96,24 +96,24 @@ def _describe(
 
 
 def _scan(clips: Sequence[Clip], faults: bool, build: Build, progress: Stages) -> dict[str, Scan]:
-    """Look through all clips that earlier runs have not looked through: name to what was found."""
+    """Scan the clips that earlier runs have not scanned: clip's name to scan."""
     scans: dict[str, Scan] = {}
     named = {clip.name: clip for clip in clips}
     for record in build.records:
         if "clip" in record:
-            found = tuple(Fault(**fault) for fault in record["faults"])
+            recorded = tuple(Fault(**fault) for fault in record["faults"])
             clip = named[record["clip"]]
-            scans[clip.name] = Scan(clip, record["frames"], found, record["picture_bytes"])
+            scans[clip.name] = Scan(clip, record["frames"], recorded, record["picture_bytes"])
     missing = [[clip] for clip in clips if clip.name not in scans]
     for scan in build.carry_out("clips", partial(scan_clip, faults=faults), missing, len(scans)):
         scans[scan.clip.name] = scan
         build.note({**asdict(scan), "clip": scan.clip.name})
     for clip in clips:
-        found = scans[clip.name].faults
-        if found:
-            told = "; ".join(f"frame {fault.number}: {fault.reason}" for fault in found[:_NAMED])
-            more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-            progress.noticed(f"{clip.name}: no exposure spans {told}{more}")
+        clip_faults = scans[clip.name].faults
+        if clip_faults:
+            shown = "; ".join(f"frame {fault.number}: {fault.reason}" for fault in clip_faults[:_SHOWN])
+            more = f"; and {len(clip_faults) - _SHOWN} more" if len(clip_faults) > _SHOWN else ""
+            progress.noticed(f"{clip.name}: no exposure spans {shown}{more}")
     return scans
 
 
@@ -130,8 +130,8 @@ def _plan(
     if limit is not None and size > limit:
         exposures = plan_exposures(recipe, runs, keep=limit / size)
         progress.noticed(f"exposures are left out evenly: all would take about {size / 1e9:.1f} GB")
-    wanted = GOPRO_PAIRS if recipe == GOPRO else recipe.counts or {}
-    for name, count in wanted.items():
+    expected = GOPRO_PAIRS if recipe == GOPRO else recipe.counts or {}
+    for name, count in expected.items():
         found = sum(exposure.split == name for exposure in exposures)
         if found != count:
             progress.noticed(f"{found} exposures for {name}, not the {count} of the published data set")
@@ -139,7 +139,7 @@ def _plan(
 
 
 def _estimate(exposures: Sequence[Exposure], scans: Mapping[str, Scan]) -> int:
-    """Bytes that exposures take: a blurred picture compresses at least as well as a sharp one."""
+    """Size of exposures in bytes; a blurred picture compresses at least as well as a sharp one."""
     pictures = sum(scans[item.clip.name].picture_bytes * len(item.levels) for item in exposures)
     return int(pictures * MARGIN)
 
