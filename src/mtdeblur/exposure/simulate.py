@@ -23,6 +23,9 @@ from mtdeblur.exposure.sensor import check_shares, check_sizes
 FRAMES = 13
 """Frames of an exposure: TL13 is the paper's highest temporal level."""
 
+HIGHLIGHT = 0.9
+"""Stored value above which a photograph may have clipped a brighter scene."""
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -93,6 +96,7 @@ class Scene:
         objects: images of the moving layers, shaped like the photographs; by default the photographs turned
             by 180 degrees.
         enlarge: (B,), factor by which each photograph is enlarged; 1 by default.
+        brightest: (B,), upper bound of the light of each sample; 1 by default.
 
     Attributes:
         moments: number of moments: 13 frames, and the substeps between them.
@@ -109,6 +113,7 @@ class Scene:
         draws: Draws | Sequence[int],
         objects: Tensor | None = None,
         enlarge: Tensor | None = None,
+        brightest: Tensor | None = None,
     ) -> None:
         batch, _, height, width = photographs.shape
         if min(height, width) < size:
@@ -123,6 +128,7 @@ class Scene:
         self.photographs, self.path = photographs, _finer(camera_path(draw, motion), motion.substeps)
         self.depth = 1 + motion.depth * _smooth_field(draw, size)
         self.enlarge = enlarge
+        self.brightest = 1.0 if brightest is None else brightest[:, None, None, None].to(photographs)
         self.layered = draw.chosen(motion.layers)
         path, shape = _finer(camera_path(draw, motion), motion.substeps), draw.normal(1, 5, 5)
         if self.layered:
@@ -135,7 +141,7 @@ class Scene:
             self.layer_enlarge = None if enlarge is None else enlarge.index_select(0, chosen)
 
     def frame(self, moment: int) -> Tensor:
-        """(B, 3, size, size), linear light in [0, 1], at a moment from 0; the middle one is sharp."""
+        """(B, 3, size, size), linear light, at a moment from 0; the middle one is sharp."""
         size, mode = self.size, self.interpolation
         frame = _view(self.photographs, size, self.path, moment, self.depth, mode, self.enlarge)
         if self.layered:
@@ -144,7 +150,9 @@ class Scene:
             opacity = _view(self.opacity, size, path, moment, None, mode)
             background = frame.index_select(0, self.layered_index)
             frame = frame.index_copy(0, self.layered_index, background.lerp(layer, opacity))
-        return frame if mode == "bilinear" else frame.clamp_(0, 1)  # bicubic overshoots at edges
+        if mode == "bilinear":
+            return frame
+        return frame.clamp_min_(0).clamp_max_(self.brightest)  # bicubic overshoots at edges
 
 
 def simulate_frames(
@@ -175,6 +183,7 @@ def simulate_ladder(
     draws: Draws | Sequence[int],
     objects: Tensor | None = None,
     enlarge: Tensor | None = None,
+    brightest: Tensor | None = None,
 ) -> dict[int, Tensor]:
     """Temporal levels of one simulated exposure of each photograph.
 
@@ -187,6 +196,7 @@ def simulate_ladder(
         draws: random numbers, or B seeds.
         objects: images of the moving layers, see `Scene`.
         enlarge: (B,), factor by which each photograph is enlarged.
+        brightest: (B,), light of what is white in each photograph, see `brighten`; 1 by default.
 
     Returns:
         Level to image (B, 3, size, size), stored values in [0, 1].
@@ -197,11 +207,33 @@ def simulate_ladder(
     for n in levels:
         if n not in range(1, FRAMES + 1, 2):
             raise ValueError(f"a level of {FRAMES} frames is an odd number up to {FRAMES}, not {n}")
-    shown = None if objects is None else crf.decode(objects)
-    scene = Scene(crf.decode(photographs), size, motion, draws, shown, enlarge)
+    light, shown = crf.decode(photographs), None if objects is None else crf.decode(objects)
+    if brightest is not None:
+        light = brighten(photographs, light, brightest)
+        shown = None if objects is None or shown is None else brighten(objects, shown, brightest)
+    scene = Scene(light, size, motion, draws, shown, enlarge, brightest)
     counts = [(n - 1) * motion.substeps + 1 for n in sorted(levels)]
     means = centred_means(scene.frame, scene.moments, counts)
     return {n: crf.encode(light).clamp(0, 1) for n, light in zip(sorted(levels), means, strict=True)}
+
+
+def brighten(stored: Tensor, light: Tensor, brightest: Tensor) -> Tensor:
+    """The light of a scene whose highlights a photograph has clipped at white.
+
+    Averaged over an exposure and clipped after it, such highlights smear into bright trails, as lamps do at
+    night; those of a clipped photograph would fade.
+
+    Args:
+        stored: (B, 3, H, W), stored values of a photograph in [0, 1].
+        light: the same in linear light.
+        brightest: (B,), light of pixels whose largest channel is stored as 1; it falls to their own light, in
+            a quadratic curve, towards `HIGHLIGHT`.
+
+    Returns:
+        (B, 3, H, W), linear light from 0 to `brightest`.
+    """
+    white = ((stored.amax(dim=1, keepdim=True) - HIGHLIGHT) / (1 - HIGHLIGHT)).clamp(min=0)
+    return light * (1 + (brightest.to(light)[:, None, None, None] - 1) * white.square())
 
 
 def frames_along(

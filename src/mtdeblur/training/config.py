@@ -202,12 +202,17 @@ class DataConfig(Section):
     """Share of the exposures averaged in gamma-2.2 linear light, the rest as stored (as GoPro's blur/)."""
     enlarge: tuple[Factor, Factor] = (1.0, 2.0)
     """Smallest and largest factor by which photographs are enlarged: a camera's frames are softer."""
+    highlights: Share = 0.0
+    """Share of the photographs whose highlights are brighter than white, up to three stops: the sensor clips
+    them after the exposure, so that they smear into bright trails."""
     motion: Motion = Motion()
     sensor: Sensor = Sensor()
 
     def exposures(self) -> Exposures:
         """How exposures are made."""
-        return Exposures(self.motion, self.sensor, self.clips, self.gamma, self.enlarge, self.pairs)
+        return Exposures(
+            self.motion, self.sensor, self.clips, self.gamma, self.enlarge, self.pairs, self.highlights
+        )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

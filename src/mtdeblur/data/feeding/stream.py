@@ -28,6 +28,9 @@ from mtdeblur.exposure.levels import temporal_ladder
 from mtdeblur.exposure.sensor import Sensor, record
 from mtdeblur.exposure.simulate import FRAMES, Motion, margin, simulate_ladder
 
+BRIGHTEST = 8.0
+"""Largest light of a highlight, as a multiple of white: three stops above it."""
+
 
 class LadderBatch(NamedTuple):
     """A batch of exposures that share one input level.
@@ -62,6 +65,7 @@ class Exposures(NamedTuple):
         enlarge: smallest and largest factor by which photographs are enlarged, 1 or more, because a camera's
             frames are softer than photographs that were scaled down.
         pairs: share of the batches of real pairs, to which no noise or compression is added.
+        highlights: share of the photographs whose highlights are up to `BRIGHTEST` times as bright as white.
     """
 
     motion: Motion
@@ -70,6 +74,7 @@ class Exposures(NamedTuple):
     gamma: float
     enlarge: tuple[float, float] = (1.0, 1.0)
     pairs: float = 0.0
+    highlights: float = 0.0
 
 
 class _Purpose(IntEnum):
@@ -268,10 +273,21 @@ class LadderStream:
             enlarge = low + (high - low) * draws.uniform()
             photographs = self._photographs(draws, enlarge)
             objects = self._photographs(draws, enlarge) if motion.layers else None
-            ladder = simulate_ladder(photographs, self.size, self._made, motion, crf, draws, objects, enlarge)
+            brightest = self._brightest(draws)
+            ladder = simulate_ladder(
+                photographs, self.size, self._made, motion, crf, draws, objects, enlarge, brightest
+            )
         for index, image in enumerate(ladder.values()):
             self._pool[number % self.pool, :, index] = image.mul(255).round_()
         self._held[number % self.pool] = number
+
+    def _brightest(self, draws: BatchDraws) -> Tensor | None:
+        """(B,), the light of highlights: 1 for most photographs, up to `BRIGHTEST` for the others."""
+        share = self.exposures.highlights
+        if not share:
+            return None
+        chance = (1 - draws.uniform() / share).clamp(min=0)
+        return 1 + (BRIGHTEST - 1) * chance.square()
 
     def _photographs(self, draws: BatchDraws, enlarge: Tensor) -> Tensor:
         """(B, 3, h, w) in [0, 1]: crops of photographs, the more detailed of two random ones."""
