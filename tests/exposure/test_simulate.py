@@ -317,7 +317,7 @@ def test_the_ladder_averages_the_frames_in_linear_light():
 
 def test_highlights_are_brightened_by_a_quadratic_curve_from_nine_tenths_to_white():
     values = torch.linspace(0, 1, 101, dtype=torch.float64).expand(2, 3, 1, -1).clone()
-    values[:, 1:] *= 0.5  # the largest channel counts
+    values[:, 1] *= 0.5  # two channels count
     brightest = torch.tensor([1.0, 6.0])
     bright = brighten(values, values**2.2, brightest).numpy()
     stored = np.linspace(0, 1, 101)

@@ -226,13 +226,15 @@ def brighten(stored: Tensor, light: Tensor, brightest: Tensor) -> Tensor:
     Args:
         stored: (B, 3, H, W), stored values of a photograph in [0, 1].
         light: the same in linear light.
-        brightest: (B,), light of pixels whose largest channel is stored as 1; it falls to their own light, in
-            a quadratic curve, towards `HIGHLIGHT`.
+        brightest: (B,), factor of the light of pixels with two or more channels stored as 1. It falls to 1
+            in a quadratic curve where the second largest channel is stored as `HIGHLIGHT`: a single large
+            channel is more often a strong colour than a lamp.
 
     Returns:
         (B, 3, H, W), linear light from 0 to `brightest`.
     """
-    white = ((stored.amax(dim=1, keepdim=True) - HIGHLIGHT) / (1 - HIGHLIGHT)).clamp(min=0)
+    second = stored.median(dim=1, keepdim=True).values
+    white = ((second - HIGHLIGHT) / (1 - HIGHLIGHT)).clamp(min=0)
     return light * (1 + (brightest.to(light)[:, None, None, None] - 1) * white.square())
 
 
