@@ -60,7 +60,7 @@ def main() -> None:
         more |= fitting(find_config(stage), {**overrides, **more}, device, compiled)
         left = 60 * given.minutes - (time.monotonic() - begun)
         last = stage == list(STAGES)[-1]
-        minutes = (left if last else 60 * given.minutes * share) / 60
+        minutes = max(0.5, (left if last else 60 * given.minutes * share) / 60)
         config = read_config(find_config(stage), {**overrides, **more})
         run = given.output / f"run-{stage}"
         outcome = train(config, run, minutes=minutes, compiled=compiled)
