@@ -41,7 +41,7 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
         (
             "network: {name: unet}",
             "network",
-            "there are deblurgan_v2, deepdeblur, dmphn, maxim, mtnaf, mtrnn, nafnet, pss_nsc",
+            "deblurgan_v2, deepdeblur, dmphn, maxim, mtnaf, mtrnn, nafnet, pss_nsc",
         ),
         ("network: mtnaf", "network", "object"),
         ("data: {pack: x, batch: '16'}", "data.batch", "integer"),

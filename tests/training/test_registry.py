@@ -200,7 +200,10 @@ def test_without_named_files_it_says_so_and_trains_adversarially_all_the_same(
     ("changes", "message"),
     [
         ({"optimiser": {"adversarial": {}, "loss": "log_l1"}}, "loss does not work with adversarial"),
-        ({"optimiser": {"adversarial": {}}, "approach": {"through": 2}}, "approach.through is 1"),
+        (
+            {"optimiser": {"adversarial": {}}, "approach": {"through": 2}},
+            "optimiser.adversarial needs approach.through",
+        ),
         ({"optimiser": {"adversarial": {"weight": 0}}}, "optimiser.adversarial.weight"),
     ],
 )

@@ -25,7 +25,7 @@ class AdversarialLoss(nn.Module):
         content: compares an estimate with the ground truth.
         weight: lambda, of the adversarial loss; 0.001 in the authors' program.
         betas: of the discriminators' Adam.
-        width: channels of the discriminators' first convolution; the others have up to eight times as many.
+        width: channels of the discriminators' first convolution; up to 8 times as many in the others.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class AdversarialLoss(nn.Module):
 
 
 class RelativisticLoss(nn.Module):
-    """Relativistic average least-squares loss, RaGAN-LS: is an image more real than the average of others?
+    """Relativistic average least-squares loss, RaGAN-LS: is an image more real than others on average?
 
-    With D the discriminator's output map, and means over the last 50 outputs of each kind, taken as constant:
+    With D the discriminator's output map and constant means over the last 50 outputs of each kind:
 
     - discriminator: ((D(real) - mean D(fake) - 1)^2 + (D(fake) - mean D(real) + 1)^2) / 2;
-    - network: the same with real and fake exchanged; only (D(fake) - mean D(real) - 1)^2 / 2 depends on it.
+    - network: with real and fake exchanged; only (D(fake) - mean D(real) - 1)^2 / 2 depends on it.
 
     Args:
         discriminator: maps images (B, 3, H, W) in [-1, 1] to scores (B, 1, h, w).

@@ -37,7 +37,7 @@ class Validation(NamedTuple):
     Attributes:
         batches: number of batches trained on.
         minutes: training time up to the last checkpoint.
-        gains: for each validation set the gain in PSNR over the blurred input, in dB, after each iteration.
+        gains: validation set to gain in PSNR over the blurred input, in dB, after each iteration.
     """
 
     batches: int
@@ -48,9 +48,9 @@ class Validation(NamedTuple):
 class IncrementalTemporalTraining(pl.LightningModule):
     """Trains a progressive network one iteration at a time, for the goals of any approach.
 
-    By default each iteration has its own L1 loss, backward pass and optimiser step, and the estimate and the
-    state are detached between iterations: memory does not grow with their number. The goals of a plan can
-    change this, see `mtdeblur.approaches.Goal`.
+    By default each iteration has its own L1 loss, backward pass and optimiser step, and the estimate and
+    the state are detached between iterations: memory does not grow with their number. The goals of a
+    plan can change this, see `mtdeblur.approaches.Goal`.
 
     Attributes:
         batches_done: number of batches trained on.
@@ -58,8 +58,8 @@ class IncrementalTemporalTraining(pl.LightningModule):
         minutes: training time up to the last checkpoint.
         waited: seconds spent waiting for data since the process started.
         history: all validations so far.
-        rebuilt_at: the batch at which training continued without the optimiser's state, with a warm-up of the
-            learning rate; None if the state was never lost.
+        rebuilt_at: the batch at which training continued without the optimiser's state, with a warm-up
+            of the learning rate; None if the state was never lost.
 
     Args:
         network: the network to train, from the registry.
@@ -296,7 +296,7 @@ def learning_rate(settings: OptimiserConfig, batch: int, batches: int) -> float:
 
 
 def rebuilding(settings: OptimiserConfig) -> int:
-    """Warm-up batches after the optimiser's state was lost: 1 / (1 - beta2), its longest time constant."""
+    """Warm-up batches after the optimiser's state was lost: 1 / (1 - beta2), its longest memory."""
     return round(1 / (1 - settings.betas[1]))
 
 

@@ -75,9 +75,10 @@ class DivergedError(UserError):
 class Keeper(Callback):
     """Writes checkpoints regularly, and stops cleanly at the time limit or on an interruption.
 
-    A checkpoint replaces the previous one atomically, so that a run killed at any moment can be resumed. If a
-    validation follows the batch, the checkpoint is written after it; otherwise a resumed run would skip that
-    validation. A run that reaches its time limit is validated before it ends; an interrupted one is not.
+    A checkpoint replaces the previous one atomically, so that a run killed at any moment can be resumed.
+    If a validation follows the batch, the checkpoint is written after it; otherwise a resumed run would
+    skip that validation. A run that reaches its time limit is validated before it ends; an interrupted
+    one is not.
 
     Args:
         folder: of the run.
@@ -214,8 +215,8 @@ class Pace(Callback):
 class WeightAverage(EMAWeightAveraging):
     """Exponential moving average of the weights, stored on the device.
 
-    Lightning's default is the CPU, which would copy all weights at every batch. The counter of batches stays
-    on the CPU, so that no value is read back from the device.
+    Lightning's default is the CPU, which would copy all weights at every batch. The counter of batches
+    stays on the CPU, so that no value is read back from the device.
 
     Args:
         decay: per batch.

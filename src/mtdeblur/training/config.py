@@ -87,7 +87,7 @@ class ApproachConfig(Section):
     step: int = 2
     """Temporal step TS, of multi_temporal and multi_scale_temporal."""
     extra: tuple[int, int] = (1, 3)
-    """Minimum and maximum number of further iterations at TL1, drawn per batch; same approaches as step."""
+    """Further iterations at TL1, minimum and maximum, drawn per batch; same approaches as step."""
     iterations: Positive | None = None
     """A fixed number of iterations in place of extra; by default 1 for one_stage, 3 for stacked."""
     maximum: Positive = MAXIMUM_ITERATIONS
@@ -99,9 +99,9 @@ class ApproachConfig(Section):
     through: Positive = 1
     """Number of iterations per truncated back-propagation; 1 in the paper."""
     trained: Literal["each", "last", "drawn"] = "each"
-    """Which iterations have a loss. each: all, as in the paper. last: the last of each `through` iterations.
-    drawn: one drawn per batch, after those before it have run without a gradient, so that every optimiser
-    step uses a fresh batch."""
+    """Which iterations have a loss. each: all, as in the paper. last: the last of each `through`
+    iterations. drawn: one drawn per batch, after those before it have run without a gradient, so that
+    every optimiser step uses a fresh batch."""
     one_stage_first: Share = 0.0
     """Share of the batches, at the beginning, trained with one iteration at TL1."""
 
@@ -181,13 +181,13 @@ class DataConfig(Section):
     pack: Path | None = None
     """A training pack, see `mtdeblur pack`."""
     photos: tuple[Path, ...] = ()
-    """Folders of sharp photographs, in place of a pack; the run builds a pack from them in its folder."""
+    """Folders of sharp photographs, in place of a pack; the run packs them in its folder."""
     dataset: Path | None = None
-    """A data set on disk, in place of a pack: ladders of a temporal data set, or pairs. Its pictures are used
-    as they are; the settings below for making exposures have no effect."""
+    """A data set on disk, in place of a pack: ladders of a temporal data set, or pairs. Its pictures are
+    used as they are; the settings below for making exposures have no effect."""
     cache: Path | None = None
-    """Folder on a fast disk for decoded pictures, shared by runs: 3 bytes a pixel, and many times faster to
-    read. If None, up to 2 GiB of them are kept in memory."""
+    """Folder on a fast disk for decoded pictures, shared by runs: 3 bytes a pixel, and many times faster
+    to read. If None, up to 2 GiB of them are kept in memory."""
     patch: Annotated[int, Field(ge=16)] = 256
     batch: Positive = 16
     """Batch size, over all processes. The paper does not state it: 16 is assumed."""
@@ -198,13 +198,12 @@ class DataConfig(Section):
     clips: Share = 0.25
     """Share of the exposures made from the pack's real high-speed frames, if it has any."""
     pairs: Share = 0.25
-    """Share of the batches made of the pack's real pairs, if it has any. Pairs have no levels between the
-    blurred and the sharp picture: every iteration on them aims at TL1."""
+    """Share of the batches made of the pack's real pairs, if it has any. Pairs have no levels between
+    the blurred and the sharp picture: every iteration on them aims at TL1."""
     gamma: Share = 0.5
-    """Share of the exposures averaged in gamma-2.2 linear light; the rest is averaged as stored (as GoPro's
-    blur/)."""
+    """Share of the exposures averaged in gamma-2.2 linear light; the rest as stored (GoPro's blur/)."""
     enlarge: tuple[Factor, Factor] = (1.0, 2.0)
-    """Smallest and largest enlargement of photographs, whose pixels are sharper than a camera's frames."""
+    """Smallest and largest enlargement of photographs, because a camera's frames are softer."""
     motion: Motion = Motion()
     sensor: Sensor = Sensor()
 
@@ -233,8 +232,8 @@ class AdversarialConfig(Section):
     weight: Annotated[float, Field(gt=0)] = 0.001
     """Lambda, the weight of the adversarial loss relative to the content loss."""
     vgg19: Path | None = None
-    """ImageNet weights of VGG19 in torchvision's layout, for the perceptual part of the content loss; None
-    leaves it out."""
+    """ImageNet weights of VGG19 in torchvision's layout, for the perceptual part of the content loss;
+    None leaves it out."""
 
 
 class OptimiserConfig(Section):
@@ -258,17 +257,17 @@ class OptimiserConfig(Section):
     ema: Decay | None = None
     """Decay per batch of the exponential moving average of the weights, which is then validated."""
     loss: Literal["l1", "log_l1"] = "l1"
-    """Loss of each iteration: the paper's L1, or the logarithm of each sample's L1, which gives more weight
-    to mild blur."""
+    """Loss of each iteration: the paper's L1, or the logarithm of each sample's L1, which gives more
+    weight to mild blur."""
     frequency: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the frequency loss relative to the pixel loss, see `losses.frequency_l1`."""
     adversarial: AdversarialConfig | None = None
     """Content and adversarial loss in place of that loss."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """float32 allows TF32 matrix products on GPUs; bfloat16 keeps weights and optimiser state in float32."""
+    """float32 allows TF32 on GPUs; bfloat16 keeps weights and optimiser state in float32."""
     zero_last: bool = False
-    """Initialise the network's last convolution to zero if it writes a residual, so that training starts at
-    the identity."""
+    """Initialise the network's last convolution to zero if it writes a residual, so that training starts
+    at the identity."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -293,7 +292,7 @@ class ValidationConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Configuration of a run, read from a file (`mtdeblur.training.config_file`) or created in Python."""
+    """Configuration of a run, from a file (`mtdeblur.training.config_file`) or created in Python."""
 
     recipe: Literal["paper", "modern"] = "paper"
     """The one of `RECIPES` with the default values of the optimiser section."""

@@ -25,8 +25,8 @@ MAY_CHANGE = (
     "data.cache",
     "network.weights",
 )
-"""Keys that may differ when a run is resumed. More batches lengthen the run: `halve` is unaffected, `cosine`
-jumps to the longer schedule. The checkpoint replaces `network.weights`."""
+"""Keys that may differ when a run is resumed. More batches lengthen the run: `halve` is unaffected,
+`cosine` jumps to the longer schedule. The checkpoint replaces `network.weights`."""
 
 
 def find_config(name: str) -> Path:
@@ -80,7 +80,7 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
 
     Args:
         path: the file.
-        overrides: dotted keys and values that replace the file's, such as `{"data.pack": Path("x.zip")}`.
+        overrides: dotted keys and values that replace the file's, such as `{"data.pack": Path("x")}`.
 
     Raises:
         UserError: if the file or a value is invalid; one line, with the dotted key.
@@ -150,8 +150,8 @@ def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
 def fingerprint(config: TrainingConfig) -> str:
     """Hash of a run's configuration, 16 hexadecimal digits.
 
-    Settings that may change, data paths and initial weights are excluded, and so is a setting equal to its
-    `FIRST_VALUES`. So a new setting does not change the hash of older runs; a changed default does.
+    Settings that may change, data paths and initial weights are excluded, and so is a setting equal to
+    its `FIRST_VALUES`. So a new setting does not change the hash of older runs; a changed default does.
     """
     values = config.model_dump(mode="json")
     paths = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")

@@ -16,8 +16,8 @@ def l1(estimate: Tensor, sharp: Tensor) -> Tensor:
 def frequency_l1(estimate: Tensor, sharp: Tensor) -> Tensor:
     """L1 distance of each sample's discrete Fourier transforms, after Cho et al. (MIMO-UNet, ICCV 2021).
 
-    The transform is unitary, so that the loss does not depend on the patch size. For white noise it equals
-    the L1 loss of pixels; for an error in few frequencies it is smaller.
+    The transform is unitary, so that the loss does not depend on the patch size. For white noise it
+    equals the L1 loss of pixels; for an error in few frequencies it is smaller.
 
     Args:
         estimate: (B, C, H, W) in [0, 1].
@@ -34,8 +34,8 @@ def frequency_l1(estimate: Tensor, sharp: Tensor) -> Tensor:
 def log_l1(distances: Tensor) -> Tensor:
     """Mean logarithm of the samples' L1 losses; like PSNR it measures relative improvement.
 
-    Mildly blurred samples get more weight than with L1. An offset of 4 grey levels limits that weight, so
-    that severe blur still counts.
+    Mildly blurred samples get more weight than with L1. An offset of 4 grey levels limits that weight,
+    so that severe blur still counts.
 
     Args:
         distances: (B,) L1 losses of images in [0, 1], float, not negative.

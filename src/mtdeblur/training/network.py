@@ -58,8 +58,8 @@ def _create(config: TrainingConfig, number: int) -> nn.Module:
 def build_approach(config: TrainingConfig, network: nn.Module) -> Approach:
     """Build the configured approach, for a network from `build_network`.
 
-    A network with several members runs each step with the member of that number. Stages that pass on a state
-    are trained together: only the next stage's loss trains the state.
+    A network with several members runs each step with the member of that number. Stages that pass on a
+    state are trained together: only the next stage's loss trains the state.
     """
     approach, count = config.approach.build(), len(members(network))
     if _has_stages(network):

@@ -20,8 +20,8 @@ VGG_CHANNELS = (64, 64, 0, 128, 128, 0, 256, 256, 256)
 class ContentLoss(nn.Module):
     """0.5 times the mean squared error of pixels plus 0.006 times that of VGG19's features at conv3_3.
 
-    Both use images normalised with ImageNet's mean and deviation: the authors' program normalises the first
-    image of each batch in place, and trains with batch size 1.
+    Both use images normalised with ImageNet's mean and deviation: the authors' program normalises the
+    first image of each batch in place, and trains with batch size 1.
 
     Args:
         vgg19: the feature extractor, see `load_vgg19`; None leaves that term out.
@@ -66,8 +66,8 @@ def load_vgg19(path: Path) -> nn.Sequential:
     """Load VGG19's feature extractor from ImageNet weights in torchvision's layout.
 
     Args:
-        path: file of `torch.save` or safetensors with `features.0.weight` and so on; layers beyond conv3_3
-            are ignored.
+        path: file of `torch.save` or safetensors with `features.0.weight` and so on; layers beyond
+            conv3_3 are ignored.
 
     Raises:
         UserError: if the file cannot be read, or contains other weights.

@@ -33,8 +33,8 @@ def say(line: str, console: Console | None = None) -> None:
 class Progress(pl.Callback):
     """Progress bar on a terminal, a line every 30 s elsewhere; after each validation a line on both.
 
-    Shows patches per second, the share of time spent waiting for data, and each iteration's L1 loss (times
-    255, averaged since the last update).
+    Shows patches per second, the share of time spent waiting for data, and each iteration's L1 loss
+    (times 255, averaged since the last update).
     """
 
     INTERVAL = 30.0  # seconds

@@ -79,10 +79,11 @@ def train(
         config: of the run.
         folder: the run's folder: `config.yaml`, `last.ckpt` (checkpoint), `best.safetensors` and
             `last.safetensors` (weights), `history.json` (validations) and the curves.
-        resume: resume from `last.ckpt` if it exists; the result is as if the run had not been interrupted.
-        rebuild: without a `last.ckpt`, continue from `network.weights`: at the batch at which this run saved
-            them, or at batch 0 if they are another run's. A learning-rate warm-up rebuilds the optimiser's
-            state.
+        resume: resume from `last.ckpt` if it exists; the result is as if the run had not been
+            interrupted.
+        rebuild: without a `last.ckpt`, continue from `network.weights`: at the batch at which this run
+            saved them, or at batch 0 if they are another run's. A learning-rate warm-up rebuilds the
+            optimiser's state.
         max_minutes: time limit; the run is then validated and writes a checkpoint to resume from.
         minutes: time limit as well; also fits the learning-rate schedule to it, with at most
             `optimiser.batches` batches.
@@ -93,8 +94,9 @@ def train(
         callbacks: Lightning callbacks, in addition to the run's own.
 
     Raises:
-        UserError: if the folder contains a run and `resume` is false, the configuration differs from that
-            run's, another process works in the folder, the data is missing, or the device does not exist.
+        UserError: if the folder contains a run and `resume` is false, the configuration differs from
+            that run's, another process works in the folder, the data is missing, or the device does not
+            exist.
     """
     _check_devices(config, device, devices)
     with lock_folder(folder) if is_first_process() else nullcontext(), ExitStack() as opened:
@@ -178,10 +180,10 @@ def _in_bfloat16(config: TrainingConfig, module: IncrementalTemporalTraining) ->
 
 
 def _continue_from_weights(module: IncrementalTemporalTraining) -> None:
-    """Continue at the batch at which this run saved its initial weights, without the optimiser's state."""
+    """Continue at the batch at which this run saved `network.weights`, with a new optimiser state."""
     config, weights = module.config, module.config.network.weights
     if weights is None:
-        say("no checkpoint found and network.weights is not set: starting with fresh weights")
+        say("no checkpoint found and network.weights is not set: starting with random weights")
         return
     notes = {} if is_foreign(weights) else read_header(weights).notes
     same_run, every = notes.get("run") == fingerprint(config), config.validation.every
@@ -264,7 +266,7 @@ def _pack_photos(config: TrainingConfig, folder: Path, resuming: bool) -> Path:
 
 
 def _strategy(devices: int, members: int) -> str:
-    """Lightning's strategy: DDP on several devices; a step leaves the other members' parameters unused."""
+    """Lightning's strategy: DDP on several devices; a step may leave some of several members unused."""
     if devices == 1:
         return "auto"
     return "ddp" if members == 1 else "ddp_find_unused_parameters_true"
