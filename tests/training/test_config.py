@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mtdeblur.approaches import APPROACHES, Draw, Goal, OneStage, Plan
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import (
@@ -70,6 +71,8 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
         ("approach: {name: one_stage, step: 4}", "approach", "step is for multi_temporal"),
         ("approach: {name: one_stage, extra: [0, 1]}", "approach", "extra is for multi_temporal"),
         ("approach: {iterations: 7, extra: [2, 3]}", "approach", "remove extra or iterations"),
+        ("approach: {options: {step: 4}}", "approach", "approach.step "),
+        ("approach: {name: stacked, options: {iterations: 2}}", "approach", "approach.iterations "),
         ("approach: {trained: last}", "approach", "through"),
         ("approach: {trained: drawn, through: 2}", "approach", "remove through"),
         ("approach: {name: stacked, trained: drawn}", "approach", "one after the other"),
@@ -96,6 +99,17 @@ def test_refusals_name_the_file_and_the_key(tmp_path: Path, text: str, key: str,
     assert message.startswith(f"{tmp_path / 'run.yaml'}: {key}: ")
     assert reason in message
     assert "\n" not in message
+
+
+def test_an_approach_that_aims_at_a_level_without_an_image_is_refused(tmp_path: Path, monkeypatch) -> None:
+    class Even(OneStage):
+        def plan(self, level: int, draw: Draw, phase: int = 0) -> Plan:
+            return (Goal(10), Goal(1))
+
+    monkeypatch.setitem(APPROACHES, "even", Even)
+    with pytest.raises(UserError, match=r"run\.yaml: approach: .* Even from TL13 aims at TL10; ") as refusal:
+        read(tmp_path, "approach: {name: even, levels: [13]}\ndata: {pack: x}")
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("text", ["recipe: modern", "data:", "data: {}", "data: {photos: []}"])

@@ -1,5 +1,7 @@
 """Every known layout: what is found in it, what is left out, and what an error shows of it."""
 
+import re
+
 import pytest
 
 from mtdeblur.data.disk.layouts import LAYOUTS
@@ -169,7 +171,10 @@ def test_a_folder_that_does_not_fit_is_shown_what_is_expected(tmp_path, layout):
     assert "\n" not in message
     assert layout in message
     assert "expected" in message
-    assert any(name in message for name in ("NAME.png", "SCENE.png", "_list.txt", "RSBlur_real_test.txt"))
+    known = LAYOUTS[layout]
+    sides = (*known.undivided, *known.sides.get("test", ()))[:1]
+    wildcards = [word.upper() for one in sides for word in re.findall(r"{(\w+)}", one.blur)]
+    assert all(name in message for name in wildcards or [known.lists.get("test", "no test pictures")])
 
 
 def test_a_split_that_a_data_set_does_not_have(tmp_path):
