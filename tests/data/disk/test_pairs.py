@@ -1,6 +1,7 @@
 """Every known layout: what is found in it, what is left out, and what an error shows of it."""
 
 import re
+import shutil
 
 import pytest
 
@@ -178,8 +179,17 @@ def test_a_folder_that_does_not_fit_is_shown_what_is_expected(tmp_path, layout):
 
 
 def test_a_split_that_a_data_set_does_not_have(tmp_path):
-    with pytest.raises(UserError, match=r"Lai .* no train pictures"):
+    with pytest.raises(UserError, match=r"Lai.* no train pictures"):
         find_pairs(make(tmp_path, "Lai"), "lai", "train")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("layout", "absent"), [("GoPro", "train"), ("HIDE", "test"), ("Lai", "train")])
+def test_a_known_layout_without_pairs_of_a_split_is_named(tmp_path, layout, absent, named):
+    make(tmp_path, layout)
+    shutil.rmtree(tmp_path / absent, ignore_errors=True)
+    with pytest.raises(UserError, match=f"layout of {layout}, .*for [^,]*, but no {absent} pairs"):
+        find_pairs(tmp_path, layout if named else None, absent)
 
 
 def test_an_unknown_layout_is_answered_with_the_known_ones(tmp_path):
