@@ -1,5 +1,6 @@
 """What the pages under docs/ say is carried out."""
 
+import ast
 import importlib.util
 import itertools
 import re
@@ -160,7 +161,7 @@ def night(tmp_path, monkeypatch):
         path = tmp_path / "NIGHT" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    entry, by_lists, _ = (block.strip() for block in blocks("python", DATASET))
+    entry, by_lists, *_ = (block.strip() for block in blocks("python", DATASET))
     added, listed = (eval(f"{{{text}}}", vars(layouts) | {}) for text in (entry, by_lists))
     pairs = layouts.LAYOUTS["pairs"]
     known = {name: layout for name, layout in layouts.LAYOUTS.items() if name != "pairs"}
@@ -178,6 +179,22 @@ def test_the_data_set_that_the_page_adds_is_found(night, capsys):
     (test,) = room.find_pairs(Path("NIGHT"), "night")
     assert (test.blur, test.sharp) == tuple(Path("NIGHT") / file for file in files[-2:])
     assert room.find_pairs(Path("NIGHT")) == [test]
+
+
+def test_the_example_on_the_page_is_found_as_it_says(night):
+    ((others, splits),) = eval(f"{{{blocks('python', DATASET)[3]}}}").values()
+    assert all(isinstance(file, str) for file in others)
+    for split, pairs in splits.items():
+        found = room.find_pairs(Path("NIGHT"), split=split)
+        places = [(pair.name, *(path.relative_to("NIGHT").as_posix() for path in pair[1:])) for pair in found]
+        assert set(pairs) <= set(places)
+
+
+def test_the_code_on_the_page_on_data_sets_imports_what_it_uses():
+    for block in blocks("python", (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")):
+        tree = ast.parse(block)
+        called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert called <= {alias.name for node in ast.walk(tree) for alias in getattr(node, "names", ())}
 
 
 def test_the_data_set_on_the_page_may_list_its_pairs(night, monkeypatch):

@@ -32,7 +32,10 @@ class TrainCommand(TyperCommand):
 def train(
     config: Annotated[
         str,
-        typer.Argument(help="Name of a packaged configuration, such as modern or paper, or a YAML file."),
+        typer.Argument(
+            metavar="CONFIG",
+            help="Name of a packaged configuration, such as modern or paper, or a YAML file.",
+        ),
     ],
     run: Annotated[
         Path | None,
