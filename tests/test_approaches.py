@@ -1,6 +1,7 @@
 """Plans of goals, spelled out for the paper's examples."""
 
 from collections import Counter
+from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
@@ -11,6 +12,7 @@ from mtdeblur.approaches import (
     APPROACHES,
     MAXIMUM_ITERATIONS,
     Approach,
+    Draw,
     DrawnIteration,
     Goal,
     MultiScale,
@@ -118,8 +120,20 @@ def test_a_fixed_number_of_iterations_is_kept(level: int, step: int, iterations:
 @pytest.mark.parametrize("level", [0, 2, 4, -1])
 @pytest.mark.parametrize("kind", APPROACHES.values())
 def test_levels_are_odd(kind: type[Approach], level: int) -> None:
-    with pytest.raises(ValueError, match="odd"):
-        kind().plan(level, first)
+    with pytest.raises(ValueError, match=f"odd .* not {level}"):
+        list(plans(kind(), [level]))
+
+
+@pytest.mark.parametrize("aims", [[10], [11, 6, 1], [15], [0], [-1], []])
+def test_goals_are_odd_levels_up_to_that_of_the_input(aims: list[int]) -> None:
+    @dataclass(frozen=True)
+    class Own(Approach):
+        def plan(self, level: int, draw: Draw, phase: int = 0) -> Plan:
+            return tuple(Goal(n) for n in aims)
+
+    faulty = next((f"TL{n};" for n in aims if n not in (1, 11, 13)), "empty")
+    with pytest.raises(ValueError, match=f"Own from TL13 .*{faulty}"):
+        list(plans(Own(), [13]))
 
 
 @pytest.mark.parametrize(

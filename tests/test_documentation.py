@@ -1,6 +1,8 @@
 """What the pages under docs/ say is carried out."""
 
+import ast
 import importlib.util
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -26,6 +28,15 @@ APPROACH = (ROOT / "docs" / "adding-an-approach.md").read_text(encoding="utf-8")
 DATASET = (ROOT / "docs" / "adding-a-dataset.md").read_text(encoding="utf-8")
 
 
+def load_module(path, name):
+    """A file as a module, such as tests that are parametrised over a registry as it is now."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
 def blocks(language, page=PAGE):
     return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.M)
 
@@ -38,10 +49,9 @@ def small(tmp_path, monkeypatch):
     (name,) = re.findall(r"`src/mtdeblur/networks/(\w+)\.py`: an ordinary module", PAGE)
     path = tmp_path / f"{name}.py"
     path.write_text(file)
-    spec = importlib.util.spec_from_file_location(f"mtdeblur.networks.{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look for their module
-    spec.loader.exec_module(module)
+    full_name = f"mtdeblur.networks.{name}"
+    monkeypatch.setitem(sys.modules, full_name, None)
+    module = load_module(path, full_name)
     entries = eval(f"{{{line}}}", vars(registry) | vars(module))
     for key, entry in entries.items():
         monkeypatch.setitem(registry.NETWORKS, key, entry)
@@ -82,6 +92,17 @@ def test_the_network_on_the_page_sees_as_far_as_it_says(small):
     assert halo % network.contract.multiple == 0
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_network_on_the_page_passes_the_tests_of_the_registry(small, monkeypatch, mirrored):
+    monkeypatch.setitem(sys.modules, "registered_reach", None)
+    tests = load_module(ROOT / "tests" / "networks" / "test_reach.py", "registered_reach")
+    cases = [case for case, (name, _) in tests.SMALL.items() if name == small]
+    assert len(cases) == 2
+    for case in cases:
+        network = tests.prepared(*tests.SMALL[case])
+        tests.test_nothing_is_seen_from_further_away_than_the_halo(network, mirrored, upright=False)
+
+
 @pytest.fixture
 def halving(monkeypatch):
     """The page's class, and its line in the registry."""
@@ -96,6 +117,21 @@ def halving(monkeypatch):
 def test_the_approach_on_the_page_halves_the_level(halving):
     plans = {level: [goal.level for goal in halving().plan(level, len)] for level in (3, 7, 9, 11, 13)}
     assert plans == {3: [1, 1], 7: [3, 1, 1], 9: [5, 3, 1, 1], 11: [5, 3, 1, 1], 13: [7, 3, 1, 1]}
+
+
+def test_the_approach_on_the_page_passes_the_tests_of_the_registry(halving, monkeypatch):
+    monkeypatch.setitem(sys.modules, "registered_approaches", None)
+    tests = load_module(ROOT / "tests" / "test_approaches.py", "registered_approaches")
+    passed = 0
+    for test in vars(tests).values():
+        marks = {mark.args[0]: mark.args[1] for mark in getattr(test, "pytestmark", ())}
+        if halving in (kinds := marks.get("kind", ())):
+            assert set(kinds) == set(approaches.APPROACHES.values())
+            for values in itertools.product(*(marks[word] for word in marks if word != "kind")):
+                words = [word for word in marks if word != "kind"]
+                test(kind=halving, **dict(zip(words, values, strict=True)))
+                passed += 1
+    assert passed == 6
 
 
 def test_the_approach_on_the_page_can_be_trained(halving, tmp_path):
@@ -125,7 +161,7 @@ def night(tmp_path, monkeypatch):
         path = tmp_path / "NIGHT" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    entry, by_lists, _ = (block.strip() for block in blocks("python", DATASET))
+    entry, by_lists, *_ = (block.strip() for block in blocks("python", DATASET))
     added, listed = (eval(f"{{{text}}}", vars(layouts) | {}) for text in (entry, by_lists))
     pairs = layouts.LAYOUTS["pairs"]
     known = {name: layout for name, layout in layouts.LAYOUTS.items() if name != "pairs"}
@@ -143,6 +179,22 @@ def test_the_data_set_that_the_page_adds_is_found(night, capsys):
     (test,) = room.find_pairs(Path("NIGHT"), "night")
     assert (test.blur, test.sharp) == tuple(Path("NIGHT") / file for file in files[-2:])
     assert room.find_pairs(Path("NIGHT")) == [test]
+
+
+def test_the_example_on_the_page_is_found_as_it_says(night):
+    ((others, splits),) = eval(f"{{{blocks('python', DATASET)[3]}}}").values()
+    assert all(isinstance(file, str) for file in others)
+    for split, pairs in splits.items():
+        found = room.find_pairs(Path("NIGHT"), split=split)
+        places = [(pair.name, *(path.relative_to("NIGHT").as_posix() for path in pair[1:])) for pair in found]
+        assert set(pairs) <= set(places)
+
+
+def test_the_code_on_the_page_on_data_sets_imports_what_it_uses():
+    for block in blocks("python", (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")):
+        tree = ast.parse(block)
+        called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert called <= {alias.name for node in ast.walk(tree) for alias in getattr(node, "names", ())}
 
 
 def test_the_data_set_on_the_page_may_list_its_pairs(night, monkeypatch):

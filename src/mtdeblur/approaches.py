@@ -67,9 +67,6 @@ class Approach(ABC):
             level: temporal level of the input, odd.
             draw: source of randomness.
             phase: number of the phase of training, see `starts`.
-
-        Raises:
-            ValueError: if the level is even or below 1.
         """
 
     @property
@@ -110,7 +107,6 @@ class OneStage(Approach):
 
     def plan(self, level: int, draw: Draw, phase: int = 0) -> Plan:
         """TL1 in each iteration."""
-        _check_level(level)
         return (Goal(level=1),) * self.iterations
 
     def trained_steps(self, iterations: int) -> tuple[Step, ...]:
@@ -135,7 +131,6 @@ class Stacked(Approach):
 
     def plan(self, level: int, draw: Draw, phase: int = 0) -> Plan:
         """TL1 in each iteration up to the phase's network; only the last one is trained."""
-        _check_level(level)
         return only_trained(separate((Goal(level=1),) * self.iterations), phase)
 
     @property
@@ -159,7 +154,6 @@ class MultiScale(Approach):
 
     def plan(self, level: int, draw: Draw, phase: int = 0) -> Plan:
         """TL1 at each scale."""
-        _check_level(level)
         return tuple(Goal(level=1, scale=scale) for scale in SCALES)
 
     def steps(self, iterations: int) -> tuple[Step, ...]:
@@ -195,7 +189,6 @@ class MultiTemporal(Approach):
 
     def plan(self, level: int, draw: Draw, phase: int = 0) -> Plan:
         """Down the temporal levels, then TL1 again."""
-        _check_level(level)
         fewest, most = self.extra
         levels = [*range(level - self.step, 1, -self.step), 1]
         length = self.iterations or len(levels) + fewest + draw(most - fewest + 1)
@@ -358,11 +351,18 @@ def plans(approach: Approach, levels: Collection[int]) -> Iterator[tuple[Plan, f
     Args:
         approach: the approach.
         levels: temporal levels of the inputs, all equally likely.
+
+    Raises:
+        ValueError: if a level is even or below 1, or a plan is empty or aims at a level that an exposure
+            does not have.
     """
+    for level in levels:
+        _check(level >= 1 and level % 2 == 1, f"a temporal level is an odd number from 1, not {level}")
     shares = [float(end - start) for start, end in pairwise((*approach.starts, 1))]
     for phase, share in enumerate(shares):
         for level in levels:
             for plan, probability in _outcomes(partial(approach.plan, level, phase=phase)):
+                _check_plan(approach, level, plan)
                 yield plan, probability * share / len(levels)
 
 
@@ -384,8 +384,12 @@ def _outcomes(make: Callable[[Draw], Plan], prefix: tuple[int, ...] = ()) -> Ite
             yield outcome, probability / size
 
 
-def _check_level(level: int) -> None:
-    _check(level >= 1 and level % 2 == 1, f"a temporal level is an odd number from 1, not {level}")
+def _check_plan(approach: Approach, level: int, plan: Plan) -> None:
+    name = f"the plan of {type(approach).__name__} from TL{level}"
+    _check(bool(plan), f"{name} is empty")
+    for goal in plan:
+        possible = 1 <= goal.level <= level and goal.level % 2 == 1
+        _check(possible, f"{name} aims at TL{goal.level}; goals are odd levels from 1 to {level}")
 
 
 def _check(condition: bool, message: str) -> None:

@@ -1,4 +1,4 @@
-"""The exception for errors that the user can fix, and helpers that raise it."""
+"""The exception for errors that the user can fix, and helpers for messages."""
 
 from importlib import import_module
 from operator import index
@@ -21,6 +21,11 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 picture` and `2 pictures`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def whole_number(name: str, value: object) -> int:

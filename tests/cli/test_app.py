@@ -1,12 +1,15 @@
 """The command line as a program: help, version, mistakes, interruptions."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 
 import mtdeblur as package
+from mtdeblur.cli.app import app
 
 HEAVY = ["torch", "numpy", "pyvips", "pydantic", "skimage", "safetensors", "pytorch_lightning"]
 
@@ -66,6 +69,28 @@ def test_mistakes_at_the_command_line(mtdeblur, arguments: list[str], names: str
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("mtdeblur: ")
     assert names in result.stderr
+    assert "Value error" not in result.stderr
+    command = "mtdeblur deblur" if arguments[0] == "deblur" else "mtdeblur"
+    assert f" {command} --help" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["deblur", "evaluate", "curve", "sheets", "simulate", "train"])
+def test_a_command_without_arguments_is_one_line(mtdeblur, command: str) -> None:
+    result = mtdeblur(command)
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert "Missing" in result.stderr
+    assert f"mtdeblur {command} --help" in result.stderr
+
+
+@pytest.mark.parametrize("command", [command.name for command in app.registered_commands])
+def test_the_help_of_a_command_mentions_only_its_own_options(command: str) -> None:
+    parameters = get_command(app).commands[command].params
+    own = {option for parameter in parameters for option in parameter.opts}
+    for parameter in parameters:
+        said = (parameter.help or "").replace("deblur --weights", "")  # another command's, and named so
+        assert set(re.findall(r"--[a-z][\w-]+", said)) <= own, parameter.name
+        if getattr(parameter, "is_flag", False):
+            assert parameter.metavar == "", parameter.name  # otherwise the help shows a type
 
 
 def test_errors_of_the_user_are_one_line(mtdeblur) -> None:

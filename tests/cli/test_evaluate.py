@@ -78,7 +78,8 @@ def test_a_data_set_of_a_known_layout_is_measured(mtdeblur, tmp_path):
         code, out, _ = mtdeblur("evaluate", "HIDE", *layout, "--iterations", 1, "--precision", "float32")
         assert code == 0
         assert "test-long-shot/0" in out
-        assert "Mean over 1 pictures" in out
+        assert "Mean over 1 picture of" in out
+        assert "1 iteration\n" in out.replace(" \n", "\n")
 
 
 def test_a_pair_that_cannot_be_measured_is_reported_and_the_rest_goes_on(mtdeblur, dataset):
@@ -168,7 +169,7 @@ def test_a_photograph_that_cannot_be_simulated_is_reported(mtdeblur, tmp_path):
     write(tmp_path / "tiny.png", 9, 9)
     photos, options = ("tiny.png", "fine.png"), ("--length", 8, "--workers", 1)
     code, out, err = mtdeblur("simulate", *photos, "-o", "pairs", *options)
-    assert (code, out) == (1, "pairs: 4 exposures of 1 photographs\n")
+    assert (code, out) == (1, "pairs: 4 exposures of 1 photograph\n")
     assert "exposures: 4 of 4" in err
     assert " a second" in err
     (line,) = errors(err)
@@ -203,7 +204,7 @@ def test_curves_of_data_sets(mtdeblur, dataset, tmp_path):
     options = ["--iterations", 2, "--precision", "float32", "-o", "curve.csv"]
     code, out, _ = mtdeblur("curve", dataset, "more", *options)
     assert code == 0
-    assert "more, 1 pictures" in out
+    assert "more, 1 picture" in out
     rows = list(csv.DictReader(io.StringIO((tmp_path / "curve.csv").read_text())))
     assert [(row["dataset"], row["iteration"]) for row in rows] == [
         *((str(dataset), str(index)) for index in range(3)),
@@ -256,7 +257,7 @@ def test_curves_of_a_data_set_in_a_named_layout(mtdeblur, tmp_path):
         write(tmp_path / "HIDE" / sharp / f"{number}.png", seed=number + 10)
     code, out, _ = mtdeblur("curve", "HIDE", "--dataset", "hide", "--iterations", 1)
     assert code == 0
-    assert "1 pictures" in out
+    assert "1 picture" in out
     code, _, err = mtdeblur("curve", "HIDE", "--dataset", "reds", "--iterations", 1)
     assert code == 1
     assert "layout of REDS" in err

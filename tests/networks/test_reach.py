@@ -65,7 +65,8 @@ def reach(network: nn.Module, mirrored: bool, upright: bool) -> int:
                 (estimate, *(state or ())), (1, *contract.state_scales), strict=True
             ):
                 seen = turn(output, mirrored, upright).isnan().any(dim=1).any(dim=1)[0].nonzero()
-                furthest = max(furthest, int(seen.max()) * output_scale - last_poisoned)
+                if len(seen):  # a plain network does not look at the blurred image
+                    furthest = max(furthest, int(seen.max()) * output_scale - last_poisoned)
     return furthest
 
 

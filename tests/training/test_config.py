@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mtdeblur.approaches import APPROACHES, Draw, Goal, OneStage, Plan
 from mtdeblur.errors import UserError
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import (
@@ -30,10 +31,10 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
 @pytest.mark.parametrize(
     ("text", "key", "reason"),
     [
-        ("speed: 3", "speed", "Extra inputs"),
-        ("optimiser: {rate: 3}", "optimiser.rate", "Extra inputs"),
-        ("data: {pack: x, motion: {lenght: 3}}", "data.motion.lenght", "Unexpected"),
-        ("network: {name: mtnaf, options: {widht: 3}}", "network.options.widht", "Unexpected"),
+        ("speed: 3", "speed", "'speed'; there are recipe, seed, network,"),
+        ("optimiser: {rate: 3}", "optimiser.rate", "name, learning_rate, betas"),
+        ("data: {pack: x, motion: {lenght: 3}}", "data.motion.lenght", "'lenght'; there are length,"),
+        ("network: {name: mtnaf, options: {widht: 3}}", "network.options.widht", "there are width, blocks,"),
         ("network: {name: mtnaf, options: {width: wide}}", "network.options.width", "integer"),
         ("network: {name: mtnaf, options: {blocks: [1, 2]}}", "network.options.blocks.2", "required"),
         ("network: {name: mtnaf, options: {kernels: [3, 3, 4]}}", "network.options", "kernels must be odd"),
@@ -70,6 +71,11 @@ def read(folder: Path, text: str, overrides: dict[str, Any] | None = None) -> Tr
         ("approach: {name: one_stage, step: 4}", "approach", "step is for multi_temporal"),
         ("approach: {name: one_stage, extra: [0, 1]}", "approach", "extra is for multi_temporal"),
         ("approach: {iterations: 7, extra: [2, 3]}", "approach", "remove extra or iterations"),
+        ("network: {options: {widht: 3}}", "network.options.widht", "there are width, kernel"),
+        ("optimiser: {adversarial: {size: 1}}", "optimiser.adversarial.size", "there are weight, vgg19"),
+        ("approach: {options: {speed: 4}}", "approach.options.speed", "no option 'speed'"),
+        ("approach: {options: {step: 4}}", "approach", "approach.step "),
+        ("approach: {name: stacked, options: {iterations: 2}}", "approach", "approach.iterations "),
         ("approach: {trained: last}", "approach", "through"),
         ("approach: {trained: drawn, through: 2}", "approach", "remove through"),
         ("approach: {name: stacked, trained: drawn}", "approach", "one after the other"),
@@ -96,6 +102,17 @@ def test_refusals_name_the_file_and_the_key(tmp_path: Path, text: str, key: str,
     assert message.startswith(f"{tmp_path / 'run.yaml'}: {key}: ")
     assert reason in message
     assert "\n" not in message
+
+
+def test_an_approach_that_aims_at_a_level_without_an_image_is_refused(tmp_path: Path, monkeypatch) -> None:
+    class Even(OneStage):
+        def plan(self, level: int, draw: Draw, phase: int = 0) -> Plan:
+            return (Goal(10), Goal(1))
+
+    monkeypatch.setitem(APPROACHES, "even", Even)
+    with pytest.raises(UserError, match=r"run\.yaml: approach: .* Even from TL13 aims at TL10; ") as refusal:
+        read(tmp_path, "approach: {name: even, levels: [13]}\ndata: {pack: x}")
+    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("text", ["recipe: modern", "data:", "data: {}", "data: {photos: []}"])
@@ -198,12 +215,34 @@ def test_a_setting_of_another_form_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "key"),
-    [("optimiser.rate=3", "optimiser.rate"), ("data.patch=wide", "data.patch"), ("seed=[1", "seed")],
+    [
+        ("optimiser.rate=3", "optimiser.rate"),
+        ("data.patch=wide", "data.patch"),
+        ("seed=[1", "seed"),
+        ("a.b=1", "a.b: a"),
+        ("approach.step=3", "approach.step: approach"),
+        ("network.options.speed=3", "network.options.speed"),
+    ],
 )
 def test_an_error_of_a_setting_names_its_key(text: str, key: str) -> None:
     with pytest.raises(UserError, match=rf"{key}: ") as refusal:
         read_config(find_config("modern"), {"data.pack": Path("x.zip")} | parse_settings([text]))
     assert "\n" not in str(refusal.value)
+    assert str(refusal.value).startswith(f"--set {key}: ")
+    assert "modern.yaml" not in str(refusal.value)
+
+
+def test_an_error_of_the_file_is_not_blamed_on_a_setting(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run\.yaml: optimiser\.rate: "):
+        read(tmp_path, "optimiser: {rate: 3}\ndata: {pack: x}", {"optimiser.batches": 3})
+
+
+def test_an_error_between_two_sections_names_the_setting_or_the_file(tmp_path: Path) -> None:
+    texts = ("optimiser: {adversarial: {}}", "approach: {through: 2}")
+    with pytest.raises(UserError, match=r"^--set approach\.through: optimiser\.adversarial needs"):
+        read(tmp_path, f"{texts[0]}\ndata: {{pack: x}}", {"data.pack": "y", "approach.through": 2})
+    with pytest.raises(UserError, match=r"run\.yaml: optimiser\.adversarial needs"):
+        read(tmp_path, "\n".join((*texts, "data: {pack: x}")))
 
 
 def test_shipped_weights_are_named(tmp_path: Path) -> None:

@@ -59,7 +59,10 @@ def main() -> None:
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
-        _stop(f"{describe().rstrip('.')} (see mtdeblur --help)", 2)
+        context = getattr(error, "ctx", None)
+        command = f" {context.info_name}" if context is not None and context.parent is not None else ""
+        reason = describe().rstrip(".").replace("Value error, ", "")  # Pydantic's, in Typer's message
+        _stop(f"{reason} (see mtdeblur{command} --help)", 2)
     if code == INTERRUPTED:
         _stop("interrupted; no file is left half-written", INTERRUPTED)
     sys.exit(code or 0)
@@ -99,7 +102,13 @@ def _start(
     context: typer.Context,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+        typer.Option(
+            "--version",
+            metavar="",
+            help="Print the version and exit.",
+            callback=_print_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.options import DistributedOption, WorkersOption
+from mtdeblur.cli.options import DistributedOption, WorkersOption, flag
 
 
 class Preset(StrEnum):
@@ -51,7 +51,7 @@ def augment(
         ),
     ] = None,
     pairs_only: Annotated[
-        bool, typer.Option("--pairs-only", help="Store blur/ and sharp/ only, without the levels in between.")
+        bool, flag("--pairs-only", help="Store blur/ and sharp/ only, without the levels in between.")
     ] = False,
     stride: Annotated[
         int | None,
@@ -69,7 +69,7 @@ def augment(
     valid: Annotated[list[str] | None, typer.Option(metavar="CLIP", help="Clip to validate on.")] = None,
     test: Annotated[list[str] | None, typer.Option(metavar="CLIP", help="Clip to test on.")] = None,
     keep_faulty: Annotated[
-        bool, typer.Option("--keep-faulty", help="Do not search for scene cuts, lost and repeated frames.")
+        bool, flag("--keep-faulty", help="Do not search for scene cuts, lost and repeated frames.")
     ] = False,
     limit_size: Annotated[
         float | None,
@@ -84,7 +84,7 @@ def augment(
     GoPro's clips are split as published; others are for training, unless in a folder valid/ or test/.
     The same command, given again, resumes an interrupted build.
     """
-    from mtdeblur.errors import UserError
+    from mtdeblur.errors import UserError, counted
 
     if check is not None:
         if sources or output:
@@ -124,17 +124,18 @@ def augment(
         )
     exposures = [row.split for row in rows if row.level == 1]
     counts = ", ".join(
-        f"{exposures.count(split)} exposures for {split}"
+        f"{counted(exposures.count(split), 'exposure')} for {split}"
         for split in ("train", "valid", "test")
         if split in exposures
     )
     size = sum(row.bytes for row in rows) / 1e9
-    typer.echo(f"{output}: {counts}; {len(rows)} pictures, {size:.2f} GB")
+    typer.echo(f"{output}: {counts}; {counted(len(rows), 'picture')}, {size:.2f} GB")
 
 
 def _check(dataset: Path) -> None:
     from mtdeblur.cli.progress import show_stages
     from mtdeblur.data.disk.manifest import check_dataset
+    from mtdeblur.errors import counted
 
     total, outcomes = check_dataset(dataset)
     problems = 0
@@ -145,6 +146,6 @@ def _check(dataset: Path) -> None:
                 problems += 1
                 typer.echo(problem)
             progress.advanced()
-    typer.echo(f"{dataset}: {total} files, {problems or 'none'} missing, altered or extra")
+    typer.echo(f"{dataset}: {counted(total, 'file')}, {problems or 'none'} missing, altered or extra")
     if problems:
         raise typer.Exit(1)

@@ -13,6 +13,7 @@ from mtdeblur.cli.options import (
     PrecisionOption,
     TileOption,
     WeightsOption,
+    flag,
 )
 
 
@@ -50,16 +51,16 @@ def deblur(
     weights: WeightsOption = None,
     iterations: IterationsOption = None,
     save_iterations: Annotated[
-        bool, typer.Option("--save-iterations", help="Also write the estimate of every iteration.")
+        bool, flag("--save-iterations", help="Also write the estimate of every iteration.")
     ] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also write a before/after picture for each result.")
+        bool, flag("--compare", help="Also write a before/after picture for each result.")
     ] = False,
     device: DeviceOption = "auto",
     tile: TileOption = "auto",
     precision: PrecisionOption = Precision.auto,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing files, but never a PHOTO itself.")
+        bool, flag("--overwrite", help="Replace existing files, but never a PHOTO itself.")
     ] = False,
 ) -> None:
     """Deblur photographs: JPEG, PNG, TIFF and WebP, 8 or 16 bit.

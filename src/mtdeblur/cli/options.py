@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,11 @@ def training_device(value: str) -> str:
     raise typer.BadParameter(f"{value!r} is not auto, cpu, gpu, cuda or mps")
 
 
+def flag(name: str, *, help: str) -> Any:
+    """An option without a value; the help shows the type of the others."""
+    return typer.Option(name, metavar="", help=help)
+
+
 class Precision(StrEnum):
     """Precision of the computation."""
 
@@ -78,17 +83,17 @@ TileOption = Annotated[
         metavar="SIZE|off|auto",
         callback=tile_size,
         help="Size in pixels of the parts that are processed separately; smaller parts need less memory. The "
-        "result is the same with --quality fast, and differs slightly with the others.",
+        "result is the same with mtnaf-small, and differs slightly with maxim-gopro.",
     ),
 ]
 DistributedOption = Annotated[
     bool,
-    typer.Option(
+    flag(
         "--distributed",
         help="Use the Ray cluster at RAY_ADDRESS, or the one of this machine; all nodes must share the paths "
         "of inputs and outputs.",
     ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Number of processes.", show_default="one a processor")
+    int | None, typer.Option(min=1, help="Number of processes.", show_default="one per processor")
 ]

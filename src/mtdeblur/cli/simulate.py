@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.options import DistributedOption, WorkersOption
+from mtdeblur.cli.options import DistributedOption, WorkersOption, flag
 
 
 def simulate(
@@ -23,12 +23,12 @@ def simulate(
         typer.Argument(metavar="PHOTO", help="Sharp photographs, or folders of them.", show_default=False),
     ] = None,
     public_domain: Annotated[
-        bool, typer.Option("--public-domain", help="Use the public-domain photographs of scikit-image.")
+        bool, flag("--public-domain", help="Use the public-domain photographs of scikit-image.")
     ] = False,
     exposures: Annotated[int, typer.Option(min=1, help="Exposures of each photograph.")] = 4,
     temporal: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--temporal",
             help="Make a temporal data set for training, as augment does: all levels, a manifest, and every "
             "tenth photograph held out.",
@@ -40,7 +40,7 @@ def simulate(
             min=3,
             max=13,
             help="Temporal level of the blurred pictures, odd. With --temporal repeatable: they take turns.",
-            show_default="11; 7, 9, 11, 13",
+            show_default="11; with --temporal 7, 9, 11, 13",
         ),
     ] = None,
     length: Annotated[
@@ -65,7 +65,7 @@ def simulate(
     from mtdeblur.data.disk.photographs import find_photographs, public_domain_photographs
     from mtdeblur.data.making.camera import Simulation
     from mtdeblur.data.making.from_photographs import simulate as build
-    from mtdeblur.errors import UserError
+    from mtdeblur.errors import UserError, counted
     from mtdeblur.exposure.crf import crf_named
     from mtdeblur.exposure.simulate import Motion
 
@@ -94,6 +94,7 @@ def simulate(
             progress=progress,
         )
     exposed = len(photographs) - len(faults)
-    typer.echo(f"{output}: {exposures * exposed} exposures of {exposed} photographs")
+    made = counted(exposures * exposed, "exposure")
+    typer.echo(f"{output}: {made} of {counted(exposed, 'photograph')}")
     if faults:
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from mtdeblur.cli.options import TrainingDeviceOption
+from mtdeblur.cli.options import TrainingDeviceOption, flag
 
 
 class Resume(StrEnum):
@@ -23,7 +23,7 @@ class TrainCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the default value after a bare `--resume`."""
         spelled: list[str] = []
-        for word, following in zip(args, [*args[1:], ""], strict=True):
+        for word, following in zip(args, [*args[1:], ""], strict=False):
             alone = word == "--resume" and following not in list(Resume)
             spelled += [word, Resume.checkpoint] if alone else [word]
         return super().parse_args(ctx, spelled)
@@ -32,7 +32,10 @@ class TrainCommand(TyperCommand):
 def train(
     config: Annotated[
         str,
-        typer.Argument(help="Name of a packaged configuration, such as modern or paper, or a YAML file."),
+        typer.Argument(
+            metavar="CONFIG",
+            help="Name of a packaged configuration, such as modern or paper, or a YAML file.",
+        ),
     ],
     run: Annotated[
         Path | None,
@@ -81,9 +84,7 @@ def train(
     ] = None,
     device: TrainingDeviceOption = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes or GPUs that share each batch.")] = 1,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the network with torch.compile.")
-    ] = False,
+    compiled: Annotated[bool, flag("--compile", help="Compile the network with torch.compile.")] = False,
 ) -> None:
     """Train a network by incremental temporal training, from photographs, a training pack or a data set."""
     from mtdeblur.errors import UserError, require

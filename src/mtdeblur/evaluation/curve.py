@@ -8,6 +8,7 @@ from statistics import fmean
 
 from rich.table import Table
 
+from mtdeblur.errors import counted
 from mtdeblur.evaluation.protocol import averages
 from mtdeblur.evaluation.tables import Report
 from mtdeblur.metrics.quality import SSIM_CONVENTIONS
@@ -44,7 +45,8 @@ def as_table(reports: Sequence[Report], convention: str = "gaussian") -> Table:
     table = Table(title=f"{weights}: PSNR, its gain and SSIM ({convention}) by iteration; * is the peak")
     table.add_column("iteration", justify="right")
     for report in reports:
-        table.add_column(f"{report.subject.dataset}, {len(report.pairs)} pictures", justify="right")
+        pictures = counted(len(report.pairs), "picture")
+        table.add_column(f"{report.subject.dataset}, {pictures}", justify="right")
     table.add_column("mean gain", justify="right")
     peaks, overall = [peak([curve]) for curve in curves], peak(curves)
     for iteration, row in enumerate(zip(*(averages(report.pairs) for report in reports), strict=True)):

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mtdeblur.errors import counted
 from mtdeblur.evaluation.protocol import Figures, PairFigures, averages
 from mtdeblur.evaluation.provenance import Subject
 from mtdeblur.metrics.quality import PSNR_CONVENTION, SSIM_CONVENTIONS
@@ -87,7 +88,7 @@ def as_tables(report: Report) -> RenderableType:
 
 def _averages_table(report: Report) -> Table:
     means = averages(report.pairs)
-    table = Table(title=f"Mean over {means[0].images} pictures of {report.subject.dataset}")
+    table = Table(title=f"Mean over {counted(means[0].images, 'picture')} of {report.subject.dataset}")
     for heading in ("iteration", "PSNR", "gain", *(f"SSIM {name}" for name in SSIM_CONVENTIONS)):
         table.add_column(heading, justify="right")
     for figures in means:
@@ -114,6 +115,7 @@ def _footnotes(report: Report) -> Iterator[str]:
     yield f"PSNR: {PSNR_CONVENTION}; averaged over the pictures in dB"
     for name, meaning in SSIM_CONVENTIONS.items():
         yield f"SSIM {name}: {meaning}"
-    yield f"weights: {subject.weights} (sha256 {subject.weights_sha256}), {subject.iterations} iterations"
+    iterations = counted(subject.iterations, "iteration")
+    yield f"weights: {subject.weights} (sha256 {subject.weights_sha256}), {iterations}"
     yield f"program: mtdeblur {subject.version}, commit {subject.commit or 'unknown'}"
     yield f"device: {subject.device}, {subject.precision}, tile {subject.tile}"

@@ -36,7 +36,7 @@ def temporal_level(frames: Tensor, n: int, crf: CRF = IDENTITY, *, start: int | 
     total = torch.zeros_like(frames[0], dtype=_sum_dtype(frames))
     for frame in frames[start : start + n]:
         total += crf.decode(frame.to(total))
-    return crf.encode(total / n).to(frames)
+    return crf.encode(total / n).to(frames)  # Eq. (1)
 
 
 def temporal_ladder(
@@ -65,7 +65,7 @@ def temporal_ladder(
     middle, dtype = len(frames) // 2, _sum_dtype(frames)
     means = centred_means(lambda index: crf.decode(frames[index].to(dtype)), len(frames), ordered)
     return {
-        n: frames[middle].clone() if n == 1 else crf.encode(mean).to(frames)
+        n: frames[middle].clone() if n == 1 else crf.encode(mean).to(frames)  # Eq. (1)
         for n, mean in zip(ordered, means, strict=True)
     }
 

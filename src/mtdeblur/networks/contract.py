@@ -4,7 +4,7 @@ A progressive network computes one iteration::
 
     estimate, state = network(blurred, estimate, state)
 
-`blurred` (I0 in Eq. 3) and `estimate` are (B, 3, H, W) float tensors in [0, 1]; height and width are at
+`blurred` (I0 in Eq. (3)) and `estimate` are (B, 3, H, W) float tensors in [0, 1]; height and width are at
 least 1. `state` is None at the first iteration, then the named tuple of tensors that the network last
 returned (None for a network without state). The output estimate is not clamped. A network computes in
 the dtype of its parameters, but the estimate keeps the dtype of the images: with bfloat16 parameters and

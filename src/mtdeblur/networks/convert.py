@@ -6,7 +6,7 @@ file of its own. It needs three things:
 - `network.config`, its options: a dataclass that extends `ImageToImageConfig`;
 - first layers with `config.in_channels` input channels: 3, or 6 if converted. The first three are the
   base of a skip connection from input to output (if converted, the blurred input I0: ResL to I0, as in
-  Eq. 3), the last three the best estimate so far;
+  Eq. (3)), the last three the best estimate so far;
 - `network.contract`. Input heights and widths are multiples of `contract.multiple`: the adapter pads,
   crops and checks.
 

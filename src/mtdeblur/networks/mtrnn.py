@@ -142,7 +142,7 @@ class MTRNN(nn.Module):
         if not self.config.recurrent:
             return base + residual, None
         maps = RecurrentMaps(f1, f2) if self.config.images == 2 else MapsAndImages(f1, f2, inputs)
-        return base + residual, maps
+        return base + residual, maps  # Eq. (3)
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def carry_out(
         state = same_state(state, maps)
     blurred = resize(blurred, height, width, corners=contract.corners)
     sides = (-(-side // contract.estimate_scale) for side in (height, width))
-    return network(blurred, resize(estimate, *sides, corners=contract.corners), state)
+    return network(blurred, resize(estimate, *sides, corners=contract.corners), state)  # Eq. (2)
 
 
 def resize(image: Tensor, height: int, width: int, *, corners: bool = False) -> Tensor:

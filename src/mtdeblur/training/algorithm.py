@@ -141,7 +141,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         state: State = None
         losses: dict[int, Tensor] = {}
         objectives: list[Tensor] = []
-        for iteration, goal in enumerate(plan):
+        for iteration, goal in enumerate(plan):  # Section 4.1: each iteration is trained on its own
             network = self.members[goal.network]
             with torch.set_grad_enabled(goal.has_gradient):
                 estimate, state = carry_out(network, goal.scale, batch.blurred, estimate, state)

@@ -93,7 +93,7 @@ class ApproachConfig(Section):
     maximum: Positive = MAXIMUM_ITERATIONS
     """Maximum length of a plan (per scale, if there are several); same approaches as step."""
     options: dict[str, Any] = {}
-    """Further options of the approach's class."""
+    """Further options of the approach's class, without a key in this section."""
     sharing: bool = True
     """Weight sharing over iterations; false gives each iteration a network of its own (Section 6)."""
     through: Positive = 1
@@ -116,7 +116,9 @@ class ApproachConfig(Section):
     def _check(self) -> Self:
         if not self.levels or any(n < 3 or n % 2 == 0 or n > FRAMES for n in self.levels):
             raise ValueError(f"levels must be odd numbers from 3 to {FRAMES}, at least one")
-        for key in _SHARED:
+        for key in SHARED:
+            if key in self.options:
+                raise ValueError(f"options.{key} has a key of its own: give approach.{key} instead")
             users = [name for name, kind in APPROACHES.items() if key in _options(kind)]
             if self.name not in users and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} is for {', '.join(users)}, not {self.name}: remove {key}")
@@ -163,12 +165,13 @@ class ApproachConfig(Section):
 
     def _base(self) -> Approach:
         kind = APPROACHES[self.name]
-        values = {key: getattr(self, key) for key in _SHARED if key in _options(kind)}
+        values = {key: getattr(self, key) for key in SHARED if key in _options(kind)}
         shared = {key: value for key, value in values.items() if value is not None}
         return _checked(kind, shared | self.options) if self.options else kind(**shared)
 
 
-_SHARED = ("step", "extra", "iterations", "maximum")  # options with a key in this section
+SHARED = ("step", "extra", "iterations", "maximum")
+"""Options of approaches that have a key of their own in `ApproachConfig`."""
 
 
 def _options(kind: type[Approach]) -> set[str]:

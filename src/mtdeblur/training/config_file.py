@@ -4,15 +4,19 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import yaml
 from pydantic import ValidationError
 
+from mtdeblur.approaches import APPROACHES
 from mtdeblur.errors import UserError, one_line
-from mtdeblur.training.config import Section, TrainingConfig
+from mtdeblur.networks.registry import NETWORKS
+from mtdeblur.training.config import SHARED, Section, TrainingConfig
 from mtdeblur.weights.catalogue import catalogue, find_weights
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -95,13 +99,28 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
     if not isinstance(values, dict):
         raise UserError(f"{path} must contain keys and values, such as 'recipe: modern'")
     content = cast("dict[str, Any]", values)
+    own = _faults(deepcopy(content)) if overrides else []
     for key, value in (overrides or {}).items():
         _override(content, key.split("."), value)
+    for place, message in _faults(content):
+        if (place, message) not in own and (key := _cause(place, message, overrides or {})):
+            where = "" if place in ("", key) else f"{place}: "
+            raise UserError(f"--set {key}: {where}{message}")
     config = parse_config(content, str(path))
     if str(config.network.weights) not in catalogue():
         return config
     _override(content, ["network", "weights"], find_weights(str(config.network.weights)))
     return parse_config(content, str(path))
+
+
+def _cause(place: str, message: str, overrides: Iterable[str]) -> str | None:
+    """The override that a fault at a dotted key comes from: at, below or above it, or named; or None."""
+    parts = place.split(".")
+    for key in overrides:
+        common = min(len(parts), key.count(".") + 1)
+        if parts[:common] == key.split(".")[:common] or (not place and key in message):
+            return key
+    return None
 
 
 def parse_config(values: dict[str, Any], source: str = "the configuration") -> TrainingConfig:
@@ -114,21 +133,62 @@ def parse_config(values: dict[str, Any], source: str = "the configuration") -> T
     Raises:
         UserError: if a value is invalid; one line, with the dotted key.
     """
+    try:
+        return _validate(values)
+    except ValidationError:
+        (key, message), *others = _faults(values)
+        more = f" (and {len(others)} more)" if others else ""
+        raise UserError(": ".join(filter(None, (source, key, f"{message}{more}")))) from None
+    except (TypeError, ValueError, RecursionError) as error:  # such as a date as key, or a recursive alias
+        raise UserError(f"{source} must contain plain keys and values: {error}") from None
+
+
+def _validate(values: dict[str, Any]) -> TrainingConfig:
     filled = {"data": None, "optimiser": None} | values
     for name, field in TrainingConfig.model_fields.items():
         if filled.get(name, ...) is None and issubclass(cast("type", field.annotation), Section):
             filled[name] = {}
+    # JSON because pydantic's strict mode then accepts a list for a tuple and a string for a path.
+    return TrainingConfig.model_validate_json(json.dumps(filled, default=str))
+
+
+def _faults(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Dotted key and message of everything that the validation refuses."""
     try:
-        # JSON because pydantic's strict mode then accepts a list for a tuple and a string for a path.
-        return TrainingConfig.model_validate_json(json.dumps(filled, default=str))
+        _validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = " ".join(first["msg"].removeprefix("Value error, ").split())
-        raise UserError(f"{source}: {key}: {message}{more}") from None
-    except (TypeError, ValueError, RecursionError) as error:  # such as a date as key, or a recursive alias
-        raise UserError(f"{source} must contain plain keys and values: {error}") from None
+        return [_described(fault["loc"], fault["type"], fault["msg"], values) for fault in error.errors()]
+    except (TypeError, ValueError, RecursionError):  # reported by `parse_config`
+        pass
+    return []
+
+
+def _described(
+    place: tuple[int | str, ...], kind: str, message: str, values: dict[str, Any]
+) -> tuple[str, str]:
+    key = ".".join(map(str, place))
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = ", ".join(_known(place[:-1], values))
+        what = "setting" if kind == "extra_forbidden" else "option"
+        return key, f"there is no {what} {place[-1]!r}" + (f"; there are {known}" if known else "")
+    return key, " ".join(message.removeprefix("Value error, ").split())
+
+
+def _known(section: tuple[int | str, ...], values: dict[str, Any]) -> list[str]:
+    """The names of what a section, or the options of a network or an approach, may contain."""
+    kind: Any = TrainingConfig
+    for part in section:
+        if part in ("options", "later") and section[0] in ("network", "approach"):
+            given = cast("dict[str, Any]", values[str(section[0])])
+            name = given.get("name", kind.model_fields["name"].default)
+            kind = NETWORKS[name].config if section[0] == "network" else APPROACHES[name]
+        else:
+            annotation = kind.model_fields[part].annotation
+            kind = next(iter(get_args(annotation)), annotation)  # X of X | None
+    if issubclass(kind, Section):
+        return list(kind.model_fields)
+    shared = SHARED if section[0] == "approach" else ()
+    return [option.name for option in fields(kind) if option.name not in shared]
 
 
 def write_config(config: TrainingConfig) -> str:

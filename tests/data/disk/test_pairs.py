@@ -1,5 +1,8 @@
 """Every known layout: what is found in it, what is left out, and what an error shows of it."""
 
+import re
+import shutil
+
 import pytest
 
 from mtdeblur.data.disk.layouts import LAYOUTS
@@ -169,12 +172,24 @@ def test_a_folder_that_does_not_fit_is_shown_what_is_expected(tmp_path, layout):
     assert "\n" not in message
     assert layout in message
     assert "expected" in message
-    assert any(name in message for name in ("NAME.png", "SCENE.png", "_list.txt", "RSBlur_real_test.txt"))
+    known = LAYOUTS[layout]
+    sides = (*known.undivided, *known.sides.get("test", ()))[:1]
+    wildcards = [word.upper() for one in sides for word in re.findall(r"{(\w+)}", one.blur)]
+    assert all(name in message for name in wildcards or [known.lists.get("test", "no test pictures")])
 
 
 def test_a_split_that_a_data_set_does_not_have(tmp_path):
-    with pytest.raises(UserError, match=r"Lai .* no train pictures"):
+    with pytest.raises(UserError, match=r"Lai.* no train pictures"):
         find_pairs(make(tmp_path, "Lai"), "lai", "train")
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("layout", "absent"), [("GoPro", "train"), ("HIDE", "test"), ("Lai", "train")])
+def test_a_known_layout_without_pairs_of_a_split_is_named(tmp_path, layout, absent, named):
+    make(tmp_path, layout)
+    shutil.rmtree(tmp_path / absent, ignore_errors=True)
+    with pytest.raises(UserError, match=f"layout of {layout}, .*for [^,]*, but no {absent} pairs"):
+        find_pairs(tmp_path, layout if named else None, absent)
 
 
 def test_an_unknown_layout_is_answered_with_the_known_ones(tmp_path):

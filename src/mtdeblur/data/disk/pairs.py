@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mtdeblur.data.disk.layouts import LAYOUTS, Layout, Sides
+from mtdeblur.data.disk.layouts import LAYOUTS, SPLITS, Layout, Sides
 from mtdeblur.data.disk.leftovers import Report, summary, warn
 from mtdeblur.data.disk.manifest import stored_levels
 from mtdeblur.data.disk.splits import HOLD_OUT
@@ -66,6 +66,8 @@ def find_pairs(
         raise UserError(summary(faults))
     if optional:
         return []
+    if other := _other_splits(folder, names, split):
+        raise UserError(other)
     if layout is not None:
         expected = LAYOUTS[names[0]].expected(split) or f"nothing: the data set has no {split} pictures"
         raise UserError(f"{folder} does not have the layout of {names[0]} ({split}): expected {expected}")
@@ -74,6 +76,19 @@ def find_pairs(
         f"it, in SEQUENCE/ or in {split}/SEQUENCE/, or the layout of {', '.join(list(LAYOUTS)[:-1])} (name a "
         "layout to see the files it expects)"
     )
+
+
+def _other_splits(folder: Path, names: Iterable[str], split: str) -> str | None:
+    """What a folder of a known layout has in place of the pairs of a split; None without any pairs."""
+    for name in names:
+        found = [other for other in SPLITS if _pairs_of(folder, LAYOUTS[name], other).pairs]
+        if found:
+            expected = LAYOUTS[name].expected(split) or f"nothing: the data set has no {split} pictures"
+            return (
+                f"{folder} has the layout of {name}, with pairs for {' and '.join(found)}, but no {split} "
+                f"pairs: expected {expected}"
+            )
+    return None
 
 
 def _pick_evenly(pairs: list[Pair], maximum: int) -> list[Pair]:

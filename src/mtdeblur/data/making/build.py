@@ -159,7 +159,7 @@ def open_build(
     Args:
         folder: of the data set.
         job: everything that determines the data set, of JSON's types.
-        workers: number of processes; by default one a processor.
+        workers: number of processes; by default one per processor.
         distributed: whether the processes run on a Ray cluster.
         progress: receives the progress.
 

@@ -44,7 +44,7 @@ def augment(
         crf: camera response function g of Eq. (1).
         splits: "train", "valid" and "test" to names or patterns of clips; see `split_clips`.
         limit: maximum size of the data set in bytes; exposures are left out evenly to meet it.
-        workers: number of processes; by default one a processor.
+        workers: number of processes; by default one per processor.
         distributed: whether the processes run on a Ray cluster, whose nodes must share all paths.
         interpolate: a frame interpolator; see `Interpolate`.
         progress: receives the progress.

@@ -64,7 +64,7 @@ def simulate(
         settings: of the camera; level, goal and sensor apply to pairs only.
         inputs: for a temporal data set: temporal levels of the pictures in `blur/`, odd, 3 to 13, assigned in
             turn within each split. Empty for pairs.
-        workers: number of processes; by default one a processor.
+        workers: number of processes; by default one per processor.
         distributed: whether the processes run on a Ray cluster, whose nodes must share all paths.
         progress: receives the progress, and a notice for each photograph that cannot be exposed.
 

@@ -52,7 +52,7 @@ def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
     that share the current folder.
 
     Args:
-        workers: number of processes; by default one a processor of the cluster.
+        workers: number of processes; by default one per processor of the cluster.
 
     Raises:
         UserError: if Ray is not installed, there is no cluster, or a worker is lost.

@@ -58,8 +58,8 @@ def open_runner(workers: int | None = None, distributed: bool = False) -> Genera
     """Open a worker pool; each process starts with its first task.
 
     Args:
-        workers: number of processes; by default one a processor. With 1 worker, or a single block, the tasks
-            run in this process.
+        workers: number of processes; by default one per processor. With 1 worker, or a single block, the
+            tasks run in this process.
         distributed: whether the processes run on a Ray cluster; see `ray_processes`.
 
     Raises:
