@@ -47,14 +47,17 @@ class Row:
         input_level: temporal level of the exposure's blurred picture.
         path: of the picture, from the data set's folder, with slashes.
         source: path or address of the frames, or of the photograph.
-        first_frame: number of the first frame averaged, as the source counts them.
-        last_frame: number of the last one.
+        first_frame: number of the first frame averaged, as the source counts them; of an interpolated one,
+            that of the captured frame before it.
+        last_frame: number of the last one; of an interpolated one, that of the captured frame after it.
         crf: name of the camera response function.
         width: in pixels.
         height: in pixels.
         bits: of each sample, 8 or 16.
         bytes: size of the file.
         sha256: of the file.
+        interpolated: what the source's frame rate was multiplied by, with interpolated frames, before its
+            frames were averaged; 0 if none was interpolated. Manifests of older versions do not have it.
     """
 
     split: str
@@ -72,6 +75,7 @@ class Row:
     bits: int
     bytes: int
     sha256: str
+    interpolated: int = 0
 
 
 def picture_path(split: str, clip: str, name: str, level: int, input_level: int) -> str:
@@ -88,7 +92,7 @@ def write_level(dataset: Path, pixels: NDArray[Any], path: str | None = None, **
         pixels: (H, W, 3) RGB, uint8 or uint16.
         path: where in it, if not where the layout above has it.
         facts: what `Row` says before the picture itself is looked at: split, clip, name, level, input_level,
-            source, first_frame, last_frame and crf.
+            source, first_frame, last_frame, crf and perhaps interpolated.
 
     Raises:
         UserError: if it cannot be written.

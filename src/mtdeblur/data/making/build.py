@@ -31,11 +31,11 @@ Result = TypeVar("Result")
 
 
 class Keyed(Protocol):
-    """An exposure to make."""
+    """An exposure to make, or other work on a source."""
 
     @property
     def key(self) -> Key:
-        """What no other exposure of the data set is called; up to the last part it tells the source."""
+        """What no other of the data set is called; up to the last part it tells the source."""
         ...
 
 
@@ -136,7 +136,7 @@ class Build:
         written = sum(row.bytes for rows in done.values() for row in rows)
         made = dict(done)
         stage = self.carry_out(
-            "exposures", partial(_make_one, make=make), _blocks(plan, done, block), len(done)
+            "exposures", partial(_make_one, make=make), in_blocks(plan, done, block), len(done)
         )
         for key, rows in stage:
             made[key] = rows
@@ -232,8 +232,14 @@ def _make_one(exposure: Plan, make: Callable[[Plan], list[Row]]) -> tuple[Key, l
     return exposure.key, make(exposure)
 
 
-def _blocks(plan: Sequence[Plan], done: Container[Key], most: int) -> list[list[Plan]]:
-    """The exposures to make, in runs of one source that a process takes together."""
+def in_blocks(plan: Sequence[Plan], done: Container[Key], most: int) -> list[list[Plan]]:
+    """What is not done, in runs of one source that a process takes together.
+
+    Args:
+        plan: exposures, or other work on sources; those of a source together.
+        done: keys of those that are done.
+        most: number of them in a run.
+    """
     blocks: list[list[Plan]] = []
     for item in plan:
         if item.key in done:
