@@ -158,7 +158,7 @@ def test_levels_are_averages_of_captured_and_interpolated_frames(clip, tmp_path,
         "times": 8,
         "by": "blend",
         "max_motion": 64.0,
-        "max_disagreement": 2.0,
+        "max_disagreement": 3.0,
     }
     assert [problem for problem in check_dataset(tmp_path / "set")[1] if problem] == []
 
@@ -183,17 +183,17 @@ def test_no_exposure_spans_a_gap_that_is_too_wide_and_the_reason_is_kept(tmp_pat
 
 
 def test_uncertain_motion_is_refused_and_if_nothing_is_left_it_is_said(clip, tmp_path, heard):
-    interpolation = Interpolation(Blend(disagreement=2.5), 4)
+    interpolation = Interpolation(Blend(disagreement=3.5), 4)
     with pytest.raises(UserError, match="no exposure fits"):
         augment([clip], tmp_path / "set", interpolation=interpolation, workers=1, progress=heard)
     assert heard.notices[0] == "13 of 13 gaps between frames are not interpolated"
-    assert "uncertain by 2.5 pixels" in heard.notices[1]
+    assert "uncertain by 3.5 pixels" in heard.notices[1]
 
 
 def test_motion_that_is_not_a_number_is_refused():
     assert Interpolation(Blend(), 2).refusal(FrameMotion(np.nan, 0.0))
     assert Interpolation(Blend(), 2).refusal(FrameMotion(0.0, np.nan))
-    assert not Interpolation(Blend(), 2).refusal(FrameMotion(64.0, 2.0))
+    assert not Interpolation(Blend(), 2).refusal(FrameMotion(64.0, 3.0))
 
 
 def test_frames_that_cannot_be_read_are_left_out(clip, tmp_path, heard):

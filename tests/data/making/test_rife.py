@@ -161,4 +161,4 @@ def test_rife_finds_a_frame_that_a_blend_does_not(fresh):
 @needs_weights
 def test_rife_refuses_a_scene_cut(fresh):
     (one, *_) = pan(2, 128, 192)
-    assert Rife().motion(one, np.rot90(one, 2).copy()).disagreement > 2
+    assert Rife().motion(one, np.rot90(one, 2).copy()).disagreement > 3
