@@ -18,7 +18,7 @@ from mtdeblur.errors import UserError
 Pixels = NDArray[Any]
 TIMES = (2, 4, 8)
 """What the frame rate can be multiplied by."""
-MAX_MOTION, MAX_DISAGREEMENT = 64.0, 3.0  # pixels; docs/experiments/interpolation.md has the measurements
+MAX_MOTION, MAX_DISAGREEMENT = 64.0, 3.0  # pixels; see docs/experiments/interpolation.md
 
 
 class FrameMotion(NamedTuple):
