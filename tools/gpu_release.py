@@ -19,13 +19,15 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
+from mtdeblur.approaches import plans
 from mtdeblur.data.feeding.pack import Pack
+from mtdeblur.evaluation.runtime import matrix_product_peak, synchronise
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.batches import open_stream
 from mtdeblur.training.config_file import find_config, read_config
-from mtdeblur.training.network import build_network
+from mtdeblur.training.network import build_approach, build_network
 from mtdeblur.training.run import train
 
 STAGES = {"release-mtrnn-start": 0.42, "release-mtrnn": 0.58}
@@ -45,7 +47,8 @@ def main() -> None:
     begun = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     given.output.mkdir(parents=True, exist_ok=True)
-    say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak(device):.0f} TFLOP/s in bfloat16 products")
+    peak = matrix_product_peak(torch.device(device)) / 1e12
+    say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak:.1f} TFLOP/s in bfloat16 products")
     overrides: dict[str, object] = {"data.pack": given.pack, **(SMALL if given.small else {})}
     first = find_config(next(iter(STAGES)))
     check(first, overrides, device)
@@ -53,10 +56,11 @@ def main() -> None:
     say(f"checks took {time.monotonic() - begun:.0f} s")
     weights: Path | None = None
     for stage, share in STAGES.items():
-        more = {} if weights is None else {"network.weights": weights}
+        more: dict[str, object] = {} if weights is None else {"network.weights": weights}
+        more |= fitting(find_config(stage), {**overrides, **more}, device, compiled)
         left = 60 * given.minutes - (time.monotonic() - begun)
         last = stage == list(STAGES)[-1]
-        minutes = (left if last else 60 * given.minutes * share) / 60
+        minutes = max(0.5, (left if last else 60 * given.minutes * share) / 60)
         config = read_config(find_config(stage), {**overrides, **more})
         run = given.output / f"run-{stage}"
         outcome = train(config, run, minutes=minutes, compiled=compiled)
@@ -64,6 +68,7 @@ def main() -> None:
         shutil.copyfile(outcome.weights, weights)
         shutil.copyfile(run / "last.safetensors", given.output / f"{stage}-last.safetensors")
         shutil.copyfile(run / "history.json", given.output / f"{stage}.json")
+        shutil.copyfile(run / "config.yaml", given.output / f"{stage}.yaml")  # to resume with --resume auto
         best = json.loads((run / "history.json").read_text())[-1]
         say(f"{stage}: {best['batches']} batches, gains {best['gains']}")
     say(f"done after {(time.monotonic() - begun) / 60:.1f} minutes")
@@ -80,43 +85,22 @@ def name_of(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
 
 
-def peak(device: str) -> float:
-    """TFLOP/s of a large matrix product in bfloat16."""
-    side = 8192 if device == "cuda" else 1024
-    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
-    repeats = 20
-    for _ in range(3):
-        torch.mm(a, b)
-    wait(device)
-    started = time.perf_counter()
-    for _ in range(repeats):
-        torch.mm(a, b)
-    wait(device)
-    return 2 * side**3 * repeats / (time.perf_counter() - started) / 1e12
-
-
-def wait(device: str) -> None:
-    """Until the device has done all that was asked."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def check(path: Path, overrides: dict[str, object], device: str) -> None:
     """Exit unless batches are sound and the device computes what float64 on the CPU does."""
     config = read_config(path, overrides)
     data = config.data
     started = time.monotonic()
     stream = open_stream(config, Pack(Path(str(data.pack))), device=device)
-    wait(device)
+    synchronise(torch.device(device))
     say(f"data on the device after {time.monotonic() - started:.1f} s")
     for number in range(2 * data.reuse):
         stream.batch(number)
-    wait(device)
+    synchronise(torch.device(device))
     started = time.monotonic()
     for number in range(2 * data.reuse, 6 * data.reuse):
         stream.batch(number)
     asked = time.monotonic() - started
-    wait(device)
+    synchronise(torch.device(device))
     each = (time.monotonic() - started) / (4 * data.reuse)
     asking = 250 * asked / data.reuse
     say(f"a batch of {data.batch} is made in {1000 * each:.1f} ms, {asking:.1f} of them asking")
@@ -151,11 +135,11 @@ def fastest(path: Path, overrides: dict[str, object], device: str) -> bool:
         started = time.monotonic()
         for _ in range(2):
             step(network, blurred, optimiser)
-        wait(device)
+        synchronise(torch.device(device))
         begun, repeats = time.monotonic(), 20 if device == "cuda" else 2
         for _ in range(repeats):
             step(network, blurred, optimiser)
-        wait(device)
+        synchronise(torch.device(device))
         seconds = (time.monotonic() - begun) / repeats
         variant = f"cudnn.benchmark {benchmark}, compiled {compiled}"
         say(f"{variant}: {1000 * seconds:.1f} ms, start {begun - started:.1f} s")
@@ -163,6 +147,43 @@ def fastest(path: Path, overrides: dict[str, object], device: str) -> bool:
             best, choice = seconds, (benchmark, compiled)
     torch.backends.cudnn.benchmark = choice[0]
     return choice[1]
+
+
+def fitting(path: Path, overrides: dict[str, object], device: str, compiled: bool) -> dict[str, object]:
+    """The batch size with the most patches a second, and batches from one validation to the next: a minute.
+
+    A larger batch must be faster by 5 %, since a smaller one makes more optimiser steps of the same patches.
+    """
+    config = read_config(path, overrides)
+    network = build_network(config).to(device)
+    for block in repeated_blocks(network) if compiled else ():
+        block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
+    optimiser = torch.optim.Adam(network.parameters(), fused=True)
+    size, best, seconds = config.data.batch, 0.0, 1.0
+    for batch in (max(1, config.data.batch * part // 4) for part in (2, 4, 8, 16)):
+        shape = (batch, 3, config.data.patch, config.data.patch)
+        try:
+            blurred = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
+            for _ in range(3):
+                step(network, blurred, optimiser)
+            synchronise(torch.device(device))
+            repeats = 10 if device == "cuda" else 1
+            begun = time.monotonic()
+            for _ in range(repeats):
+                step(network, blurred, optimiser)
+            synchronise(torch.device(device))
+        except torch.OutOfMemoryError:
+            say(f"{path.stem}: {batch} patches do not fit in memory")
+            break
+        each = (time.monotonic() - begun) / repeats
+        say(f"{path.stem}: {batch} patches of {config.data.patch}: {batch / each:.0f} patches/s an iteration")
+        if batch / each > 1.05 * best:
+            size, best, seconds = batch, batch / each, each
+    plan = plans(build_approach(config, network), config.approach.levels)
+    iterations = sum(probability * len(goals) for goals, probability in plan)
+    every = max(1, round(60 / (seconds * iterations)))
+    say(f"{path.stem}: batches of {size}, a validation every {every} batches")
+    return {"data.batch": size, "validation.every": every}
 
 
 def step(network: torch.nn.Module, blurred: Tensor, optimiser: torch.optim.Optimizer) -> None:

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the person at the keyboard, and what other errors become in it."""
+"""The exception for errors that the user can fix, and helpers that raise it."""
 
 from importlib import import_module
 from operator import index
@@ -6,28 +6,28 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something that the user can put right; its text is one line: what is wrong, and what to do.
+    """An error that the user can fix; its one-line text says what is wrong and what to do.
 
     The command line prints the text without a traceback and exits with code 1.
     """
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """An error's text in one line, or its kind if it has none.
+    """An error's text in one line, or its type's name if the text is empty.
 
     Args:
         error: any exception.
-        limit: longer texts are cut to so many characters, of which the last three are dots.
+        limit: maximum length in characters; longer texts are cut and end with three dots.
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
 def whole_number(name: str, value: object) -> int:
-    """A number of things, from 1 up, as Python's own integer.
+    """Convert a count of at least 1 to a Python integer.
 
     Args:
-        name: what it is the number of, such as "iterations".
+        name: of the counted things, for the error, such as "iterations".
         value: an integer of Python, NumPy or another library.
 
     Raises:
@@ -43,19 +43,19 @@ def whole_number(name: str, value: object) -> int:
 
 
 def require(package: str, extra: str = "", what: str = "this") -> Any:
-    """Import a package that is optional, or a module of this program that stands on such packages.
+    """Import an optional package, or a module of mtdeblur that depends on optional packages.
 
     Args:
         package: the module to import.
-        extra: the extra of mtdeblur that brings what may be missing; none for a package that has to be
-            installed by itself.
-        what: what needs it, for the error.
+        extra: the extra of mtdeblur that installs the missing packages; empty for a package that no extra
+            installs.
+        what: the feature that needs it, for the error.
 
     Returns:
         The module.
 
     Raises:
-        UserError: if a package is not installed, or cannot be loaded.
+        UserError: if a package is not installed or cannot be loaded.
     """
     advice = f"pip install 'mtdeblur[{extra}]'" if extra else f"pip install {package}"
     try:

@@ -67,7 +67,7 @@ def test_extra_files_and_overwriting(mtdeblur, tmp_path: Path) -> None:
     ]
     refused = mtdeblur("deblur", "a.jpg", "-o", "out")
     assert refused.returncode == 1
-    assert refused.stderr == "mtdeblur: out/a.jpg exists already; choose another output or --overwrite\n"
+    assert refused.stderr == "mtdeblur: out/a.jpg exists already; choose another output or use --overwrite\n"
     assert mtdeblur("deblur", "a.jpg", "-o", "out", "--overwrite").returncode == 0
 
 
@@ -92,7 +92,7 @@ def test_what_stops_everything_is_one_line(mtdeblur, tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
     for arguments, names in [
-        (["empty", "-o", "out"], "empty has no pictures"),
+        (["empty", "-o", "out"], "empty contains no pictures"),
         (["a.png", "-o", "a.png/out"], "cannot write a.png/out"),
         (["a.png", "-o", "a.png"], "a.png would overwrite the input"),
         (["a.png", "-o", "."], "a.png would overwrite the input"),

@@ -74,7 +74,7 @@ def test_photographs_are_all_it_takes(train: Run, photos: Path, tmp_path: Path) 
         (["fast"], "modern, paper, release-base"),
         (["modern", "--set", "batches"], "KEY=VALUE"),
         (["modern", "--pack", "a.zip", "--set", "optimiser.rate=3"], "optimiser.rate"),
-        (["modern"], "data: there is nothing to train on; give sharp photographs (--photos"),
+        (["modern"], "data: nothing to train on; give sharp photographs (--photos"),
         (["modern", "--pack", "a.zip"], "make one with 'mtdeblur pack'"),
         (["modern", "--photos", "nowhere"], "nowhere"),
         (["modern", "--dataset", "nowhere"], "there is no folder nowhere"),

@@ -136,7 +136,7 @@ def test_the_terminal_shows_averages_pictures_conventions_and_subject():
     [
         (UserError("two-blur is broken"), "two-blur is broken"),
         (UserError("the network gives NaN"), "cannot measure two-blur: the network gives NaN"),
-        (MemoryError(), "cannot measure two-blur: not enough memory; a smaller --tile needs less"),
+        (MemoryError(), "cannot measure two-blur: not enough memory; use a smaller --tile"),
         (RuntimeError("CUDA out of memory. Tried"), "cannot measure two-blur: not enough memory"),
         (RuntimeError("an illegal\nmemory access"), "two-blur: RuntimeError: an illegal memory access"),
         (ZeroDivisionError(), "cannot measure two-blur: ZeroDivisionError"),

@@ -13,6 +13,7 @@ from mtdeblur.exposure.simulate import (
     FRAMES,
     CameraPath,
     Motion,
+    brighten,
     camera_path,
     frames_along,
     margin,
@@ -312,6 +313,35 @@ def test_the_ladder_averages_the_frames_in_linear_light():
             around = frames[MIDDLE - n // 2 : MIDDLE + n // 2 + 1]
             np.testing.assert_allclose(image, encode(around.mean(axis=0)), rtol=0, atol=1e-9)
     assert temporal_level(torch.from_numpy(frames), 1).equal(torch.from_numpy(frames[MIDDLE]))
+
+
+def test_highlights_are_brightened_by_a_quadratic_curve_from_nine_tenths_to_white():
+    values = torch.linspace(0, 1, 101, dtype=torch.float64).expand(2, 3, 1, -1).clone()
+    values[:, 1] *= 0.5  # two channels count
+    brightest = torch.tensor([1.0, 6.0])
+    bright = brighten(values, values**2.2, brightest).numpy()
+    stored = np.linspace(0, 1, 101)
+    factor = 1 + 5 * (np.clip(stored - 0.9, 0, None) / 0.1) ** 2
+    np.testing.assert_allclose(bright[0], values[0] ** 2.2, rtol=0, atol=0)
+    np.testing.assert_allclose(bright[1], (values[1] ** 2.2).numpy() * factor, rtol=1e-12)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_a_lamp_smears_into_a_bright_trail_that_the_sensor_clips(interpolation):
+    """A photograph of a lamp that is eight times white: where it stood for two of 13 moments, it is white."""
+    photo = torch.zeros(2, 3, 96, 96, dtype=torch.float64)
+    photo[..., 46:50, 46:50] = 1.0
+    motion = Motion(length=30, still=0, rotation=0, zoom=0, depth=0, layers=0, interpolation=interpolation)
+    levels, seeds = (1, 13), [3, 4]
+    brightest = torch.tensor([8.0, 8.0])
+    plain = simulate_ladder(photo, 48, levels, motion, IDENTITY, seeds)
+    lit = simulate_ladder(photo, 48, levels, motion, IDENTITY, seeds, brightest=brightest)
+    assert torch.equal(lit[1], plain[1])  # the sharp picture stays as the camera stored it
+    if interpolation == "bilinear":
+        torch.testing.assert_close(lit[13], (8 * plain[13]).clamp(max=1))
+    assert lit[13].max() == 1
+    assert (lit[13] > 0.99).sum() > 3 * (plain[13] > 0.99).sum()
+    assert lit[13].min() >= 0
 
 
 def test_the_margin_holds_nearly_all_of_the_camera():

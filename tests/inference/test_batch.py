@@ -139,7 +139,7 @@ def test_pages_left_behind_are_mentioned(tmp_path: Path) -> None:
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
     log = Log()
     deblur_files(Darken(), plan([tmp_path / "a.tif"], tmp_path / "out"), log)
-    assert log.events[1].endswith("a.tif holds 2 pictures; only the first is deblurred")
+    assert log.events[1].endswith("a.tif contains 2 pictures; only the first is deblurred")
 
 
 def test_names_without_a_picture_suffix_become_png(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_results_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
     deblur_files(Darken(), plan([tmp_path], tmp_path / "out"), Observer())
     assert [job.source for job in plan([tmp_path], tmp_path / "out", overwrite=True)] == [tmp_path / "a.png"]
     (tmp_path / "a.png").unlink()
-    with pytest.raises(UserError, match="no pictures in it outside"):
+    with pytest.raises(UserError, match="no pictures outside the output"):
         plan([tmp_path], tmp_path / "out", overwrite=True)
 
 
@@ -238,7 +238,7 @@ def test_outputs_that_cannot_work(tmp_path: Path) -> None:
         ([first], tmp_path / "c.gif", r"c\.gif: a file's name must end in"),
         ([first], second / "c.png", "is a file, not a folder"),
         ([first, second], first / "sub", "is a file, not a folder"),
-        ([tmp_path / "empty"], tmp_path / "out", "empty has no pictures"),
+        ([tmp_path / "empty"], tmp_path / "out", "empty contains no pictures"),
     ]:
         with pytest.raises(UserError, match=reason):
             plan(inputs, output)
@@ -307,7 +307,7 @@ def test_only_what_allocators_say_is_a_lack_of_memory(tmp_path: Path, error: Exc
     if memory:
         log = Log()
         assert deblur_files(Failing(), jobs, log) == 1
-        assert "not enough memory; a smaller --tile needs less" in log.events[-1]
+        assert "not enough memory; use a smaller --tile" in log.events[-1]
     else:
         with pytest.raises(type(error), match=str(error)[:20]):
             deblur_files(Failing(), jobs, Observer())

@@ -222,7 +222,7 @@ def test_a_quality_stands_for_weights_and_steps():
     assert (good.name, good.iterations) == offered("good")
     assert (best.name, best.iterations) == offered("best")
     assert load(quality="best", iterations=1, device="cpu").iterations == 1
-    with pytest.raises(UserError, match="exclude"):
+    with pytest.raises(UserError, match=r"weights.* quality"):
         load("mtnaf-small", quality="fast")
 
 
@@ -311,7 +311,7 @@ def test_weights_of_other_approaches_bring_their_steps(tmp_path):
     assert [estimate.shape for estimate in estimates] == [image.shape] * 3
     assert np.abs(estimates[-1] - 255 * expected.clamp(0, 1)[0].permute(1, 2, 0).numpy()).max() <= 0.51
     assert load(path, iterations=3, **PLAIN).iterations == 3
-    with pytest.raises(UserError, match="3 steps"):
+    with pytest.raises(UserError, match=r"3 .*steps"):
         load(path, iterations=2)
 
 
@@ -320,7 +320,7 @@ def test_a_model_of_several_networks_is_cut_to_fewer_iterations_but_not_lengthen
     save_network(path, Several([small_network(), small_network()]), iterations=(Step(1, 0), Step(1, 1)))
     assert load(path, **PLAIN).iterations == 2
     assert load(path, iterations=1, **PLAIN).iterations == 1
-    with pytest.raises(UserError, match="2 steps"):
+    with pytest.raises(UserError, match=r"2 .*steps"):
         load(path, iterations=3)
 
 

@@ -84,5 +84,5 @@ def test_list_pictures(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing.*No such file"):
         list_pictures(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty has no pictures"):
+    with pytest.raises(UserError, match=r"empty contains no pictures"):
         list_pictures(tmp_path / "empty")

@@ -134,7 +134,7 @@ def test_a_sheet_shows_before_after_and_what_others_made(tmp_path: Path) -> None
     assert lefts[0] == 0
     assert lefts[1] >= SIDE
     assert lefts[2] == 2 * lefts[1]
-    assert notices == [f"{small} is left out: its size is not that of {source}"]
+    assert notices == [f"{small} is left out: its size differs from that of {source}"]
 
 
 def test_deep_and_turned_pictures(tmp_path: Path) -> None:

@@ -53,5 +53,5 @@ def test_the_coarsest_body_looks_at_the_blurred_image_alone():
 
 
 def test_a_network_of_no_scale_is_refused():
-    with pytest.raises(ValueError, match="scales is at least 1, not 0"):
+    with pytest.raises(ValueError, match="scales must be at least 1, not 0"):
         create_network("deepdeblur", scales=0)

@@ -205,7 +205,7 @@ def test_a_later_stage_needs_the_state_of_the_one_before():
     blurred = torch.rand(1, 3, 16, 16)
     for member in members(small())[1:]:
         for form in (member, inference_form(member, torch.float32)):
-            with pytest.raises(ValueError, match="needs the state that stage"):
+            with pytest.raises(ValueError, match="needs the state of stage"):
                 form(blurred, blurred)
 
 
@@ -234,5 +234,5 @@ def test_what_a_stage_hands_on_is_named_by_level():
 
 @pytest.mark.parametrize("options", [{"stages": 0}, {"stages": 2, "converted": True}])
 def test_stages_that_cannot_be_are_refused(options):
-    with pytest.raises(ValueError, match="stages is at least 1"):
+    with pytest.raises(ValueError, match="stages must be at least 1"):
         create_network("maxim", **options)

@@ -71,7 +71,7 @@ def test_at_the_first_iteration_the_encoder_s_own_map_stands_in_for_the_recurren
 
 
 def test_a_network_of_no_scale_is_refused():
-    with pytest.raises(ValueError, match="scales is at least 1, not 0"):
+    with pytest.raises(ValueError, match="scales must be at least 1, not 0"):
         create_network("pss_nsc", scales=0)
 
 

@@ -69,7 +69,7 @@ def test_without_other_orders_it_runs_coarse_to_fine(tmp_path):
     assert deblurrer.steps == (Step(4, 0), Step(2, 1), Step(1, 2))
     blurred = torch.rand(1, 3, 9, 14)
     assert [tuple(estimate.shape) for estimate in deblurrer.estimates(blurred)] == [(1, 3, 9, 14)] * 3
-    with pytest.raises(UserError, match="3 steps, each of its own kind, not 6"):
+    with pytest.raises(UserError, match=r"3 .*steps.* 6"):
         load(tmp_path / "model-1000.pt", iterations=6)
 
 

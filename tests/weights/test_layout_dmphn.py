@@ -59,7 +59,7 @@ def test_a_folder_is_recognised_with_its_levels_stages_and_width(tmp_path, optio
     [
         ("missing", r"encoders\.1\.\d"),
         ("unknown", r"decoder_lv1\.layer15\.weight is no parameter of DMPHN"),
-        ("damaged", r"decoder_lv2\.pkl: it is no PyTorch state dict"),
+        ("damaged", r"decoder_lv2\.pkl: it is not a PyTorch state dict"),
     ],
 )
 def test_a_folder_that_is_not_whole_gets_one_line(tmp_path, broken, message):

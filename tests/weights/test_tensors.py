@@ -116,7 +116,7 @@ def test_a_folder_with_one_file_of_weights_is_these(tmp_path, network, theirs):
     (tmp_path / "optimizer.bin").unlink()
     assert same(load_network(tmp_path), network)
     torch.save(theirs, tmp_path / "another.pth")
-    with pytest.raises(UserError, match="several networks, in another, model; name one file"):
+    with pytest.raises(UserError, match="several networks, in another, model;"):
         load_network(tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""The command line: app.py, and one thin file a command."""
+"""The command line: app.py, and one thin module for each command."""

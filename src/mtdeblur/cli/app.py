@@ -1,4 +1,4 @@
-"""Entry point of the command line: registers the commands and prints errors as one line."""
+"""Entry point of the command line: commands and one-line errors."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from mtdeblur import __version__
 from mtdeblur.cli import augment, curve, deblur, evaluate, networks, pack, reproduce, sheets, simulate, train
 from mtdeblur.errors import UserError
 
-INTERRUPTED = 130  # what shells expect of a program that was stopped by Ctrl-C
+INTERRUPTED = 130  # the shells' exit code after Ctrl-C
 
 app = typer.Typer(
     name="mtdeblur",
@@ -36,8 +36,8 @@ app.command("reproduce")(reproduce.reproduce)
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0; 1 after a UserError; 2 for a command line that cannot be understood; 130 after Ctrl-C. Each
-    of the last three comes with one line on standard error.
+    Exit codes: 0; 1 after a UserError; 2 for an invalid command line; 130 after Ctrl-C. The last three are
+    accompanied by one line on standard error.
     """
     _prepare_streams()
     try:
@@ -48,14 +48,14 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OSError as error:
-        # Standard output may be what failed: redirect it, or the interpreter fails to flush it at exit.
+        # Standard output may have failed: redirect it, or the interpreter fails to flush it at exit.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader of the output has closed it
             sys.exit(1)
         _stop(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
     except Exception as error:
-        # Typer's complaints about the command line share no public base class across its versions.
+        # Typer's usage errors share no public base class across its versions.
         describe = getattr(error, "format_message", None)
         if describe is None:
             raise
@@ -66,16 +66,16 @@ def main() -> None:
 
 
 def _stop(message: str, code: int) -> NoReturn:
-    with suppress(OSError):  # the code tells as well
+    with suppress(OSError):  # standard error may be closed
         typer.echo(f"mtdeblur: {' '.join(message.splitlines())}", err=True)
     sys.exit(code)
 
 
 def _prepare_streams() -> None:
-    """Let the program speak wherever it runs: without standard streams, and of any file name.
+    """Make output work without standard streams and for any file name.
 
-    A stream that is closed, as under a service or pythonw, leads nowhere; its number is taken, so that no
-    file gets it. What a stream cannot encode, such as a file name of another encoding, is written escaped.
+    A closed stream, as under a service or pythonw, is opened on the null device, so that no other file gets
+    its number. Characters that a stream cannot encode, as in file names of another encoding, are escaped.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

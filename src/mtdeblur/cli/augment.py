@@ -72,7 +72,7 @@ def augment(
         typer.Option(
             min=0,
             metavar="PIXELS",
-            help="With --interpolate: leave out exposures where more moves from frame to frame.",
+            help="With --interpolate: leave out exposures with more motion between two frames.",
             show_default="64",
         ),
     ] = None,

@@ -17,9 +17,7 @@ def curve(
     ],
     layout: Annotated[
         str | None,
-        typer.Option(
-            "--dataset", help="Which layout all of them have, see evaluate.", show_default="recognised"
-        ),
+        typer.Option("--dataset", help="Layout of all data sets, see evaluate.", show_default="detected"),
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -29,7 +27,7 @@ def curve(
         ),
     ] = None,
     iterations: Annotated[
-        int, typer.Option(min=1, help="How many iterations to run; all of a model that has fewer steps.")
+        int, typer.Option(min=1, help="Number of iterations; models with fewer steps run all of them.")
     ] = 7,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
@@ -42,12 +40,12 @@ def curve(
         typer.Option(min=1, help="Measure only this many, spread over each data set.", show_default="all"),
     ] = None,
 ) -> None:
-    """Measure PSNR and SSIM against the number of iterations, and where they peak.
+    """Measure PSNR and SSIM against the number of iterations, and their peaks.
 
-    A table for each of the weights, with a column for each data set; each
-    picture counts alike within a data set, and each data set in the mean. A
-    pair that cannot be measured is reported, the rest goes on, and the exit
-    code is 1.
+    Prints a table for each of the weights, with a column for each data set.
+    All pictures of a data set have equal weight, as do all data sets in the
+    mean. Pairs that cannot be measured are reported and skipped; the exit code
+    is then 1.
     """
     from rich.console import Console
     from rich.progress import track
@@ -95,7 +93,7 @@ def curve(
         if curves:
             terminal.print(as_table(curves))
         reports += curves
-        if output is not None and reports:  # what is measured is kept whatever comes next
+        if output is not None and reports:  # after each of the weights, in case a later one fails
             write_text(output, as_csv(reports))
     if complaints.number:
         raise typer.Exit(1)

@@ -64,7 +64,7 @@ def deblur(
 ) -> None:
     """Deblur photographs: JPEG, PNG, TIFF and WebP, 8 or 16 bit.
 
-    The first line says what will run and about how long it will take.
+    The first line shows the model and the estimated time.
     Each file keeps its name, format, depth, transparency, profile and EXIF.
     A folder keeps its structure. Existing files are not replaced without --overwrite.
     Unreadable files are reported and skipped; the exit code is then 1.

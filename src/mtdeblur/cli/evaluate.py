@@ -20,17 +20,17 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="DATASET",
-            help="Folder with blur/ and sharp/, pictures matched by name; or folders of such pairs in it; "
-            "or a data set in its own layout, of which the test pictures are taken.",
+            help="Folder with blur/ and sharp/, pictures matched by name; or a folder of such folders; or a "
+            "data set in its own layout, of which the test split is used.",
             show_default=False,
         ),
     ],
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Which layout it has: GoPro, T-GoPro, REDS, HIDE, RealBlur-J, RealBlur-R, RSBlur, Su (DVD), "
-            "Lai, or pairs.",
-            show_default="recognised",
+            help="Layout: GoPro, T-GoPro, REDS, HIDE, RealBlur-J, RealBlur-R, RSBlur, Su (DVD), Lai, or "
+            "pairs.",
+            show_default="detected",
         ),
     ] = None,
     weights: WeightsOption = None,
@@ -51,10 +51,9 @@ def evaluate(
 ) -> None:
     """Measure PSNR and SSIM over a folder of blurred and sharp pairs.
 
-    Every iteration is measured, the blurred pictures themselves too, each
-    figure by its named convention. A pair that cannot be measured, or a
-    picture without a partner, is reported, the rest goes on, and the exit
-    code is 1.
+    Measures the blurred pictures and every iteration, by named conventions.
+    Pairs that cannot be measured, and pictures without a partner, are reported
+    and skipped; the exit code is then 1.
     """
     from rich.console import Console
     from rich.progress import track

@@ -25,20 +25,20 @@ def networks() -> None:
     notes = Table(title="Notes")
     for heading in ("network", "original and its licence", "prevents exact tiles", "shipped weights"):
         notes.add_column(heading, overflow="fold")
-    for found in survey():
-        contract = found.contract
+    for listing in survey():
+        contract = listing.contract
         costs.add_row(
-            found.name + "*" * found.converted,
-            found.approach,
-            f"{parameters(found.model):,}",
-            str(len(found.steps)),
-            *(f"{count / 1e9:,.1f}" for count in multiply_accumulates(found.model, found.steps, *SIZES)),
+            listing.name + "*" * listing.converted,
+            listing.approach,
+            f"{parameters(listing.model):,}",
+            str(len(listing.steps)),
+            *(f"{count / 1e9:,.1f}" for count in multiply_accumulates(listing.model, listing.steps, *SIZES)),
             "picture" if contract.global_operation else str(contract.halo),
         )
-        if not found.converted:
-            shipped = [name for name, entry in catalogue().items() if entry.network == found.name]
+        if not listing.converted:
+            shipped = [name for name, entry in catalogue().items() if entry.network == listing.name]
             original, obstacle = contract.original or "this project", contract.global_operation or ""
-            notes.add_row(found.name, original, obstacle, ", ".join(shipped))
+            notes.add_row(listing.name, original, obstacle, ", ".join(shipped))
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=100)
     console.print(costs)

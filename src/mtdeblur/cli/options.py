@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 DEVICE = re.compile(r"auto|cpu|gpu|mps|(?:cuda|xpu)(?::\d+)?")
-"""Names of devices, of which not all are on every machine."""
+"""Names of devices."""
 
 
 def tile_size(value: str) -> str:
@@ -22,7 +22,7 @@ def tile_size(value: str) -> str:
 
 
 def device_name(value: str) -> str:
-    """Check the spelling of a device's name; whether there is such a device is found out later.
+    """Check a device's name, but not whether the device is available.
 
     Raises:
         typer.BadParameter: if there is no such name.
@@ -33,7 +33,7 @@ def device_name(value: str) -> str:
 
 
 def training_device(value: str) -> str:
-    """Check the name of a kind of device, of which --devices says how many train.
+    """Check the name of a kind of device for training; --devices gives the number.
 
     Raises:
         typer.BadParameter: if there is no such name.
@@ -44,7 +44,7 @@ def training_device(value: str) -> str:
 
 
 class Precision(StrEnum):
-    """Arithmetic that a network runs in."""
+    """Precision of the computation."""
 
     auto = "auto"
     float32 = "float32"
@@ -60,7 +60,7 @@ WeightsOption = Annotated[
 ]
 IterationsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="How many iterations to run.", show_default="what the weights advise"),
+    typer.Option(min=1, help="Number of iterations.", show_default="as the weights advise"),
 ]
 DeviceOption = Annotated[
     str,
@@ -70,25 +70,25 @@ TrainingDeviceOption = Annotated[
     str, typer.Option(metavar="DEVICE", callback=training_device, help="auto, cpu, gpu, cuda or mps.")
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="auto takes bfloat16 where the processor is good at it.")
+    Precision, typer.Option(help="auto uses bfloat16 where the device is fast at it.")
 ]
 TileOption = Annotated[
     str,
     typer.Option(
         metavar="SIZE|off|auto",
         callback=tile_size,
-        help="Size in pixels of the parts that a picture is run over: smaller takes less memory. The result "
-        "is the same with --quality fast, and differs a little with the others.",
+        help="Size in pixels of the parts that are processed separately; smaller parts need less memory. The "
+        "result is the same with --quality fast, and differs slightly with the others.",
     ),
 ]
 DistributedOption = Annotated[
     bool,
     typer.Option(
         "--distributed",
-        help="Work on the Ray cluster that RAY_ADDRESS names, or that this machine is in; all nodes must see "
-        "what is read and written under these paths.",
+        help="Use the Ray cluster at RAY_ADDRESS, or the one of this machine; all nodes must share the paths "
+        "of inputs and outputs.",
     ),
 ]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Processes at work.", show_default="one a processor")
+    int | None, typer.Option(min=1, help="Number of processes.", show_default="one a processor")
 ]

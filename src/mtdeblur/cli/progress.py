@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mtdeblur.data.disk.leftovers import tell
+from mtdeblur.data.disk.leftovers import warn
 from mtdeblur.data.making.workers import Stages
 from mtdeblur.inference.batch import Job, Observer
 
@@ -27,11 +27,11 @@ _SECONDS_BETWEEN_LINES = 10
 
 
 class Complaints:
-    """Says on standard error what could not be done, and counts it.
+    """Reports failures on standard error and counts them.
 
     Attributes:
-        console: standard error, for bars that its lines stand above.
-        number: of what could not be done.
+        console: standard error, shared with progress bars.
+        number: of failures.
     """
 
     def __init__(self) -> None:
@@ -39,19 +39,19 @@ class Complaints:
         self.number = 0
 
     def say(self, line: str) -> None:
-        """One more thing that could not be done, and why."""
+        """Report a failure."""
         self.number += 1
         self.console.print(f"mtdeblur: {' '.join(line.splitlines())}", markup=False, emoji=False)
 
     def left_out(self, faults: Sequence[str]) -> None:
-        """As `mtdeblur.data.disk.leftovers.Tell`: the first few are said, all are counted."""
+        """Log the first few faults and count all of them; see `mtdeblur.data.disk.leftovers.Report`."""
         self.number += len(faults)
-        tell(faults)
+        warn(faults)
 
 
 @contextmanager
 def show_progress(jobs: int) -> Generator[Observer]:
-    """Give an observer that reports on standard error while the block runs.
+    """Yield an observer that reports on standard error.
 
     Args:
         jobs: number of photographs.
@@ -72,7 +72,7 @@ def show_progress(jobs: int) -> Generator[Observer]:
 
 @contextmanager
 def show_stages() -> Generator[Stages]:
-    """Report stages on standard error, with rate and time left, while the block runs."""
+    """Yield a receiver that reports stages on standard error, with rate and remaining time."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         yield _StageLines(console)
@@ -89,23 +89,23 @@ def show_stages() -> Generator[Stages]:
 
 
 class _StageLines(Stages):
-    """A line every ten seconds: how many are done, the rate, and the time left."""
+    """A line every ten seconds: finished items, rate, and remaining time."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def began(self, what: str, total: int, done: int) -> None:
         self._what, self._total, self._done, self._before = what, total, done, done
-        self._start = self._said = time.perf_counter()
+        self._start = self._last_line = time.perf_counter()
 
     def advanced(self) -> None:
         self._done += 1
         now = time.perf_counter()
-        if now - self._said > _SECONDS_BETWEEN_LINES or self._done == self._total:
+        if now - self._last_line > _SECONDS_BETWEEN_LINES or self._done == self._total:
             rate = (self._done - self._before) / max(now - self._start, 1e-9)
             left = timedelta(seconds=round((self._total - self._done) / rate))
             self._print(f"{self._what}: {self._done} of {self._total}, {rate:.2f} a second, {left} left")
-            self._said = now
+            self._last_line = now
 
     def noticed(self, notice: str) -> None:
         self._print(f"mtdeblur: {notice}")
@@ -115,7 +115,7 @@ class _StageLines(Stages):
 
 
 class _StageBars(_StageLines):
-    """One bar a stage."""
+    """One bar for each stage."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(progress.console)
@@ -136,7 +136,7 @@ class _Rate(ProgressColumn):
 
 
 class _Lines(Observer):
-    """One line for each photograph that is finished or has failed."""
+    """One line for each finished or failed photograph."""
 
     def __init__(self, console: Console, jobs: int) -> None:
         self._console = console
@@ -166,7 +166,7 @@ class _Lines(Observer):
 
 
 class _Bars(_Lines):
-    """The same lines above two bars: photographs, and the work on the present one."""
+    """The same lines above two bars: all photographs, and the current one."""
 
     def __init__(self, progress: Progress, jobs: int) -> None:
         super().__init__(progress.console, jobs)

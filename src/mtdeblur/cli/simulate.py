@@ -74,7 +74,7 @@ def simulate(
     if level and len(level) > 1 and not temporal:
         raise UserError("pairs have one --level; --temporal takes several")
     levels = level or ([7, 9, 11, 13] if temporal else [11])
-    how = Simulation(
+    settings = Simulation(
         level=levels[0],
         seed=seed,
         longest=longest,
@@ -87,13 +87,13 @@ def simulate(
             photographs,
             output,
             exposures,
-            how,
+            settings,
             levels if temporal else (),
             workers=workers,
             distributed=distributed,
             progress=progress,
         )
-    made = len(photographs) - len(faults)
-    typer.echo(f"{output}: {exposures * made} exposures of {made} photographs")
+    exposed = len(photographs) - len(faults)
+    typer.echo(f"{output}: {exposures * exposed} exposures of {exposed} photographs")
     if faults:
         raise typer.Exit(1)

@@ -1,1 +1,1 @@
-"""Data sets: what lies on disk, making more of it, and feeding training with it."""
+"""Data sets: input data on disk, building of new ones, and data loading for training."""

@@ -1,1 +1,1 @@
-"""Evaluation: the protocol over folders of pairs, by every metric, and what a run was measured on."""
+"""Evaluation: the protocol for data sets of pairs, by every metric, and the provenance of figures."""

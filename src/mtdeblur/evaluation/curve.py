@@ -1,4 +1,4 @@
-"""Quality against the number of iterations (Fig. 6 of the paper): curves on data sets, and their peaks."""
+"""Curves of quality against the number of iterations (Fig. 6 of the paper), and their peaks."""
 
 import csv
 import io
@@ -14,13 +14,13 @@ from mtdeblur.metrics.quality import SSIM_CONVENTIONS
 
 
 def gains(report: Report) -> list[float]:
-    """Gain in mean PSNR over the blurred pictures after each iteration, in dB, from the first on."""
+    """Gain in mean PSNR over the blurred pictures after each iteration, in dB."""
     blurred, *estimates = averages(report.pairs)
     return [figures.psnr - blurred.psnr for figures in estimates]
 
 
 def peak(curves: Sequence[Sequence[float]]) -> int:
-    """The iteration, from 1, at which the mean of the curves is highest; the earliest of equal ones.
+    """The first iteration, from 1, at which the mean of the curves is highest.
 
     Args:
         curves: one or more, each with a gain in dB for every iteration, all of one length.
@@ -33,11 +33,11 @@ def peak(curves: Sequence[Sequence[float]]) -> int:
 
 
 def as_table(reports: Sequence[Report], convention: str = "gaussian") -> Table:
-    """Curves of one weights file on several data sets: each has its peak marked, and so has their mean.
+    """Curves of one weights file on several data sets and their mean, with marked peaks.
 
     Args:
         reports: one a data set, all of the same weights and number of iterations.
-        convention: of the SSIM shown.
+        convention: of SSIM.
     """
     curves = [gains(report) for report in reports]
     weights = reports[0].subject.weights
@@ -60,12 +60,12 @@ def as_table(reports: Sequence[Report], convention: str = "gaussian") -> Table:
 
 
 def _mark(iteration: int, best: int) -> str:
-    """A star at the peak, and its room elsewhere, so that figures stand below one another."""
+    """A star at the peak, and spaces of the same width elsewhere."""
     return " *" if iteration == best else "  "
 
 
 def as_csv(reports: Sequence[Report]) -> str:
-    """Curves as CSV, a line for each weights file, data set and iteration (0 is the blurred pictures)."""
+    """Curves as CSV, with a line for each weights file, data set and iteration (0: the blurred pictures)."""
     text = io.StringIO(newline="")
     subject = list(asdict(reports[0].subject)) if reports else []
     writer = csv.writer(text)

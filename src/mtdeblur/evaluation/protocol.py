@@ -1,4 +1,4 @@
-"""The protocol: every estimate of every pair, measured by every named convention."""
+"""The evaluation protocol: every estimate of every pair, measured by every named convention."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ Progress = Callable[[Pixels], Iterable[Pixels]]
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of one picture, or on average, after one iteration.
+    """Quality of one picture, or the mean over several, after one iteration.
 
     Attributes:
-        iteration: 1 and up; 0 is the blurred picture itself.
+        iteration: from 1; 0 is the blurred picture itself.
         psnr: dB, see `metrics.quality.PSNR_CONVENTION`.
         ssim: by name of the convention, see `metrics.quality.SSIM_CONVENTIONS`.
-        images: how many pictures went in.
+        images: number of pictures.
     """
 
     iteration: int
@@ -52,12 +52,13 @@ def measure(pair: Pair, progress: Progress, read: Reader) -> PairFigures:
     """Measure one pair: the blurred picture and every estimate against the ground truth.
 
     Args:
-        pair: what to measure.
+        pair: the pair.
         progress: the method under test.
         read: reads a picture file.
 
     Raises:
-        UserError: if the pictures differ in size or are too small for SSIM; and what `read` raises.
+        UserError: if the pictures differ in size or are too small for SSIM.
+        Exception: of `read`.
     """
     blurred, sharp = read(pair.blur), read(pair.sharp)
     _check_sizes(pair, blurred, sharp)
@@ -72,14 +73,14 @@ def measure_all(
     *,
     failed: Callable[[str], None] | None = None,
 ) -> list[PairFigures]:
-    """Measure pair by pair, and keep what is measured.
+    """Measure several pairs.
 
     Args:
-        pairs: what to measure.
+        pairs: the pairs.
         progress: the method under test.
         read: reads a picture file.
-        failed: is told, in one line that names the picture, of a pair that cannot be measured for whatever
-            reason; the next one follows. None lets the first such reason end it all.
+        failed: receives a line for each pair that cannot be measured, which is skipped; None raises the
+            error.
     """
     measured: list[PairFigures] = []
     for pair in pairs:
@@ -94,7 +95,7 @@ def measure_all(
 
 def _why(pair: Pair, error: Exception) -> str:
     if out_of_memory(error):
-        return f"cannot measure {pair.blur}: not enough memory; a smaller --tile needs less"
+        return f"cannot measure {pair.blur}: not enough memory; use a smaller --tile"
     text = one_line(error)
     if isinstance(error, UserError):
         named = str(pair.blur) in str(error) or str(pair.sharp) in str(error)
@@ -103,7 +104,7 @@ def _why(pair: Pair, error: Exception) -> str:
 
 
 def averages(pairs: Sequence[PairFigures]) -> tuple[Figures, ...]:
-    """Means over the pictures for each iteration: of the pictures' PSNR in dB, not of their squared errors.
+    """Means over the pictures for each iteration; PSNR is averaged in dB.
 
     Args:
         pairs: figures of one or more pairs, all with the same number of iterations.

@@ -1,4 +1,4 @@
-"""Where figures come from: weights, the program's version and commit, and the device."""
+"""Provenance of figures: weights, the program's version and commit, and the device."""
 
 import hashlib
 import platform
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured, and on what; every figure of a report carries it.
+    """The subject of a measurement, attached to every figure of a report.
 
     Attributes:
         dataset: the folder of pairs.
@@ -29,7 +29,7 @@ class Subject:
         commit: of the program, None outside a checkout.
         device: such as `cpu, 2 threads, AVX512`.
         precision: such as `float32`.
-        iterations: how many the network was run.
+        iterations: number of iterations.
         tile: side of tiles or windows in pixels, "off" or "auto", see `mtdeblur.inference.deblurrer.load`.
     """
 
@@ -50,7 +50,7 @@ def describe(dataset: str, weights: str | None, deblurrer: "Deblurrer") -> Subje
     Args:
         dataset: the folder of pairs.
         weights: what the deblurrer was loaded from, as given to `load`.
-        deblurrer: what is measured.
+        deblurrer: the measured deblurrer.
 
     Raises:
         UserError: as `find_weights` does.
@@ -70,19 +70,18 @@ def describe(dataset: str, weights: str | None, deblurrer: "Deblurrer") -> Subje
 
 
 def commit() -> str | None:
-    """The git commit of the program, with `-dirty` after it where files differ; None outside a checkout."""
+    """The program's git commit, with `-dirty` if files have changed; None outside a checkout."""
     package = Path(mtdeblur.__file__).parent
-    if (
-        _git(package, "ls-files", "--error-unmatch", "__init__.py") is None
-    ):  # installed in some other checkout
+    tracked = _git(package, "ls-files", "--error-unmatch", "__init__.py") is not None
+    if not tracked:  # installed inside the checkout of another project
         return None
     return _git(package, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40")
 
 
 def identify_weights(source: str | None) -> tuple[str, str]:
-    """Name and SHA-256 of the weights that a name, a path or None (the default weights) stands for.
+    """Name and SHA-256 of the weights of a name, a path or None (the default weights).
 
-    For weights in several files it is the SHA-256 of the files' contents, one after the other by their names.
+    For weights in several files, it is the SHA-256 of their concatenated contents, sorted by name.
 
     Raises:
         UserError: as `find_weights` does.
@@ -95,7 +94,7 @@ def identify_weights(source: str | None) -> tuple[str, str]:
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called in reports, such as `cpu, 2 threads, AVX512` or `cuda, NVIDIA H100`."""
+    """Name of a device in reports, such as `cpu, 2 threads, AVX512` or `cuda, NVIDIA H100`."""
     if device.type == "cuda":
         return f"cuda, {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
@@ -104,7 +103,7 @@ def device_name(device: torch.device) -> str:
 
 
 def processor_name() -> str:
-    """The processor's name as the system calls it."""
+    """The system's name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -1,4 +1,4 @@
-"""Reports of an evaluation: as tables for the terminal, as CSV and as JSON."""
+"""Evaluation reports as tables for the terminal, CSV and JSON."""
 
 import csv
 import io
@@ -17,12 +17,12 @@ from mtdeblur.evaluation.provenance import Subject
 from mtdeblur.metrics.quality import PSNR_CONVENTION, SSIM_CONVENTIONS
 
 LISTED_IMAGES = 40
-"""Up to this many pictures the terminal lists each one."""
+"""Maximum number of pictures for which the terminal lists each one."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of a data set, and what they belong to."""
+    """Figures of a data set and their subject."""
 
     subject: Subject
     pairs: tuple[PairFigures, ...]
@@ -31,7 +31,7 @@ class Report:
 def as_json(report: Report) -> str:
     """The report as JSON: subject, conventions, averages per iteration, and every picture's figures.
 
-    The PSNR of equal pictures is infinite, which JSON cannot say: it is null there.
+    The PSNR of equal pictures, which is infinite, is null because JSON has no infinity.
     """
     content: dict[str, Any] = {
         "subject": asdict(report.subject),
@@ -54,7 +54,7 @@ def _plain(figures: Figures) -> dict[str, Any]:
 
 
 def as_csv(report: Report) -> str:
-    """The report as CSV, one figure a line with its convention and subject; averages stand under `mean`."""
+    """The report as CSV, one figure a line with its convention and subject; averages are named `mean`."""
     text = io.StringIO(newline="")
     subject = asdict(report.subject)
     writer = csv.writer(text)
@@ -77,7 +77,7 @@ def _lines(report: Report) -> Iterator[tuple[str, Figures]]:
 
 
 def as_tables(report: Report) -> RenderableType:
-    """The report for a terminal: averages, each picture's PSNR where they are few, conventions, subject."""
+    """The report for a terminal: averages, the PSNR of up to 40 pictures, conventions, subject."""
     parts: list[RenderableType] = [_averages_table(report)]
     if len(report.pairs) <= LISTED_IMAGES:
         parts.append(_images_table(report))
@@ -111,7 +111,7 @@ def _images_table(report: Report) -> Table:
 
 def _footnotes(report: Report) -> Iterator[str]:
     subject = report.subject
-    yield f"PSNR: {PSNR_CONVENTION}; means are of the pictures' dB"
+    yield f"PSNR: {PSNR_CONVENTION}; averaged over the pictures in dB"
     for name, meaning in SSIM_CONVENTIONS.items():
         yield f"SSIM {name}: {meaning}"
     yield f"weights: {subject.weights} (sha256 {subject.weights_sha256}), {subject.iterations} iterations"

@@ -1,1 +1,1 @@
-"""The paper's tables and figures as named runs: each is a data file, one program makes them all."""
+"""The paper's tables and figures as named runs, each described by a data file."""

@@ -1,4 +1,4 @@
-"""The tables and figures: data files beside this one, read and checked."""
+"""The catalogue of tables and figures, read from data files in this package."""
 
 import json
 from collections.abc import Sequence
@@ -21,24 +21,23 @@ _HERE = files("mtdeblur.experiments")
 
 
 class Row(Section):
-    """One run, or a citation, and what the paper prints for it."""
+    """A row of a table: a run, given weights or a citation, and the paper's printed figures."""
 
     name: str
     cells: dict[str, str] = Field({})
     """The table's further columns, as printed."""
     reported: bool = False
-    """Only cited: there is nothing to run."""
+    """Whether the row is only cited and not run."""
     weights: str | None = None
-    """Weights that are measured in this row unless others are given; it is not trained, and stands apart from
-    the paper's rows: it is not among the best three."""
+    """Default weights of a row that is not trained and not ranked among the best three."""
     training: dict[str, Any] = Field({})
     """Settings of the training that differ from the table's."""
     longer: Count = 1
-    """Times as many batches as the table's other rows have."""
+    """Factor of the number of batches."""
     iterations: Count = 6
     """At test time."""
     test_sets: tuple[str, ...] = ()
-    """Where other than the table's."""
+    """If they differ from the table's."""
     paper: dict[str, tuple[float, float]] = Field({})
     """Test set to PSNR in dB and SSIM, as printed."""
     parameters: str | None = None
@@ -55,44 +54,44 @@ class Experiment(Section):
     test_sets: tuple[str, ...] = ()
     ssim: Literal["gaussian", "uniform", "volume"] = "gaussian"
     ranked: bool = False
-    """Mark the best three."""
+    """Whether to mark the best three."""
     rows: tuple[Row, ...]
     footnotes: dict[str, str] = Field({})
     equal_cost: bool = False
-    """Every row gets as many batches as cost the first row's multiply-accumulates."""
+    """Whether all rows have the cost of the first one, by their numbers of batches."""
     budgets: dict[str, dict[str, Any]] = Field({})
-    """What differs from the shared budgets, by name."""
+    """Differences from the shared budgets, by name."""
 
     def sets_of(self, row: Row) -> tuple[str, ...]:
-        """The test sets that a row is measured on."""
+        """The test sets of a row."""
         return row.test_sets or self.test_sets
 
 
 class StandIn(Section):
-    """A test set made of held-out pictures, in place of the paper's."""
+    """A test set of held-out pictures that replaces one of the paper's."""
 
     title: str
     levels: tuple[int, ...]
     """Of the blurred pictures."""
     goal: int = 1
-    """Level of what they are compared with."""
+    """Level of the sharp pictures."""
     seed: int = 0
     gamma: bool = False
 
 
 class TestMaking(Section):
-    """How large the stand-ins are, and how far things move in them."""
+    """Size and motion of the stand-ins."""
 
-    __test__ = False  # not a test class: pytest goes by the name
+    __test__ = False  # not a test class, in spite of its name
 
     exposures: Count
-    """Of each held-out photograph or high-speed clip, and level."""
+    """For each held-out photograph or high-speed clip and level."""
     longest: Count
     length: float
 
 
 class Timing(Section):
-    """How run time is measured."""
+    """Settings of the measurement of run time."""
 
     height: Count
     width: Count
@@ -100,17 +99,17 @@ class Timing(Section):
 
 
 class Budget(Section):
-    """How much is spent on a table."""
+    """The cost of a table: settings that reduce or extend its runs."""
 
     training: dict[str, Any]
     networks: dict[str, dict[str, Any]]
-    """Options that make a network small, by its name."""
+    """Options of smaller networks, by name."""
     test: TestMaking
     run_time: Timing
 
 
 class Base(Section):
-    """What all tables and figures share."""
+    """Shared settings of all tables and figures."""
 
     training: dict[str, Any]
     assumed: tuple[str, ...]
@@ -120,7 +119,7 @@ class Base(Section):
 
 @cache
 def base() -> Base:
-    """What all tables and figures share."""
+    """Shared settings of all tables and figures."""
     return _checked(Base, _read("base.yaml"))
 
 
@@ -131,57 +130,57 @@ def names() -> list[str]:
 
 @cache
 def experiment(name: str) -> Experiment:
-    """A table or figure; each row's training settings are whole, but for data, seed and budget.
+    """A table or figure, with all training settings of each row except data, seed and budget.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if the name is unknown.
     """
     if name not in names():
-        raise UserError(f"there is no table or figure {name!r}; there are {', '.join(names())}")
+        raise UserError(f"there is no table or figure {name!r}; choose one of {', '.join(names())}")
     values = _read(f"tables/{name}.yaml")
     shared = merge(base().training, values.pop("training", {}))
     values["rows"] = [_whole(row, shared) for row in values["rows"]]
     return _checked(Experiment, values)
 
 
-def only(asked: Experiment, rows: Sequence[str]) -> Experiment:
-    """The table or figure with some of its rows, in their order, and the footnotes of these; all if none.
+def only(whole: Experiment, rows: Sequence[str]) -> Experiment:
+    """The table or figure reduced to some of its rows and their footnotes; unchanged if `rows` is empty.
 
     Raises:
-        UserError: if there is no row of such a name.
+        UserError: if a row's name is unknown.
     """
-    there = [row.name for row in asked.rows]
+    known = [row.name for row in whole.rows]
     for name in rows:
-        if name not in there:
-            raise UserError(f"--row {name}: the rows are {'; '.join(there)}")
-    kept = tuple(row for row in asked.rows if row.name in rows or not rows)
+        if name not in known:
+            raise UserError(f"--row {name}: the rows are {'; '.join(known)}")
+    kept = tuple(row for row in whole.rows if row.name in rows or not rows)
     used = {note for row in kept for note in row.notes}
-    footnotes = {key: text for key, text in asked.footnotes.items() if key in used}
-    return asked.model_copy(update={"rows": kept, "footnotes": footnotes})
+    footnotes = {key: text for key, text in whole.footnotes.items() if key in used}
+    return whole.model_copy(update={"rows": kept, "footnotes": footnotes})
 
 
-def budget(asked: Experiment, name: str) -> Budget:
-    """What is spent on a table or figure at the budget of that name.
+def budget(experiment: Experiment, name: str) -> Budget:
+    """The budget of that name for a table or figure.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if the name is unknown.
     """
     shared = base().budgets
     if name not in shared:
         raise UserError(f"--budget is one of {', '.join(shared)}, not {name!r}")
-    return _checked(Budget, merge(shared[name].model_dump(), asked.budgets.get(name, {})))
+    return _checked(Budget, merge(shared[name].model_dump(), experiment.budgets.get(name, {})))
 
 
 def _whole(row: Settings, shared: Settings) -> Settings:
-    """A row with the settings that it shares with its table, or with the row that it uses."""
+    """A row merged with the shared settings of its table, or with the row that it refers to by `use`."""
     if "use" not in row:
         return row | {"training": merge(shared, row.get("training", {}))}
-    name, _, wanted = row["use"].partition("/")
-    used = next(one for one in experiment(name).rows if one.name == wanted).model_dump(exclude={"test_sets"})
-    own = {key: value for key, value in row.items() if key != "use"}
-    own["training"] = merge(used["training"], own.get("training", {}))
-    apart: Settings = {"notes": [], "cells": {}}
-    return used | apart | own
+    table, _, name = row["use"].partition("/")
+    used = next(one for one in experiment(table).rows if one.name == name).model_dump(exclude={"test_sets"})
+    changes = {key: value for key, value in row.items() if key != "use"}
+    changes["training"] = merge(used["training"], changes.get("training", {}))
+    not_inherited: Settings = {"notes": [], "cells": {}}
+    return used | not_inherited | changes
 
 
 def training_config(row: Row, budget: Budget, data: Settings, seed: int) -> TrainingConfig:
@@ -189,12 +188,12 @@ def training_config(row: Row, budget: Budget, data: Settings, seed: int) -> Trai
 
     Args:
         row: of an experiment.
-        budget: how much is spent.
-        data: further settings of the section `data`: what is trained on.
+        budget: its cost.
+        data: further settings of the section `data`: the training data.
         seed: of the run.
 
     Raises:
-        UserError: if a setting is not one that training knows.
+        UserError: if a setting is unknown or invalid.
     """
     settings = merge(merge(row.training, budget.training), {"seed": seed, "data": data})
     name = settings["network"]["name"]
@@ -205,19 +204,19 @@ def training_config(row: Row, budget: Budget, data: Settings, seed: int) -> Trai
 
 
 def paper_config(row: Row) -> TrainingConfig:
-    """The row's training run as the paper has it, on any data."""
+    """The row's training run as in the paper, for any data."""
     return training_config(row, base().budgets["paper"], {"pack": "any"}, 0)
 
 
 def at_equal_cost(config: TrainingConfig, first: TrainingConfig) -> TrainingConfig:
-    """The same training with as many batches as cost what the first one's cost, see `training.cost`."""
+    """The training with the number of batches at which it costs as much as `first`, see `training.cost`."""
     batches = first.optimiser.batches * batch_cost(first) / batch_cost(config)
     optimiser = config.optimiser.model_copy(update={"batches": max(1, round(batches))})
     return config.model_copy(update={"optimiser": optimiser})
 
 
 def merge(one: Settings, other: Settings) -> Settings:
-    """Nested settings, of which the other's win."""
+    """Merge nested settings; those of `other` take precedence."""
     merged = dict(one)
     for key, value in other.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
@@ -227,7 +226,7 @@ def merge(one: Settings, other: Settings) -> Settings:
 
 
 def _checked(kind: type[Checked], values: Settings) -> Checked:
-    return kind.model_validate_json(json.dumps(values))  # whose strict types are YAML's
+    return kind.model_validate_json(json.dumps(values))  # JSON's strict types are those of YAML
 
 
 def _read(name: str) -> Settings:

@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from what was measured."""
+"""Drawing of the paper's figures from measured results."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +27,12 @@ PAIRS = 3  # from each test set, at most
 
 
 def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, bytes]:
-    """The figure as PNG and PDF, by suffix; stamped.
+    """The figure with its stamps as PNG and PDF, by suffix.
 
     Args:
-        report: what was measured of its rows.
+        report: the results.
         subjects: row name to its runs.
-        material: what they were measured on.
+        material: with the test sets.
 
     Raises:
         UserError: if matplotlib is missing.
@@ -50,7 +50,7 @@ def draw(report: Report, subjects: Subjects, material: Material) -> dict[str, by
 
 
 def _draw_progress(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Fig. 4: the blurred picture, every iteration's estimate, the sharp one; below, a part enlarged."""
+    """Fig. 4: blurred picture, estimates of all iterations and sharp picture, with an enlarged part below."""
     subject = next(iter(subjects.values()))[0]
     pair = _pairs(material)[0]
     sharp = read_pixels(pair.sharp)
@@ -66,7 +66,7 @@ def _draw_progress(figure: Any, report: Report, subjects: Subjects, material: Ma
 
 
 def _draw_spectrum(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Fig. 5: spectral density after each iteration, averaged over the test set, a panel a row."""
+    """Fig. 5: spectral density after each iteration, averaged over the test set; a panel for each row."""
     figure.set_size_inches(5 * len(subjects), 4)
     panels = figure.subplots(1, len(subjects), squeeze=False, sharey=True)[0]
     for axes, (name, (subject, *_)) in zip(panels, subjects.items(), strict=True):
@@ -86,7 +86,7 @@ def _draw_spectrum(figure: Any, report: Report, subjects: Subjects, material: Ma
 
 
 def _draw_iterations(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Fig. 6: PSNR and SSIM after each iteration, a curve a level; dotted, what MS comes to in the end."""
+    """Fig. 6: PSNR and SSIM after each iteration, with a curve for each level; dotted: final result of MS."""
     figure.set_size_inches(10, 4)
     left, right = figure.subplots(1, 2)
     for axes, metric in ((left, "PSNR"), (right, "SSIM")):
@@ -109,7 +109,7 @@ def _draw_iterations(figure: Any, report: Report, subjects: Subjects, material: 
 
 
 def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Fig. 2: parameters and run time against PSNR; above as measured here, below as printed."""
+    """Fig. 2: PSNR against parameters and run time, as measured here (top) and as printed (bottom)."""
     figure.set_size_inches(10, 7)
     (name,) = report.titles
     panels = figure.subplots(2, 2)
@@ -123,8 +123,8 @@ def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Mat
         for place, printed in ((2, row.parameters), (3, row.run_time)):
             if printed is not None:
                 dots[place].append((row.name, colour, float(printed.split()[0]), row.paper[name][0]))
-    for axes, some in zip(panels.flat, dots, strict=True):
-        _scatter(axes, some)
+    for axes, panel_dots in zip(panels.flat, dots, strict=True):
+        _scatter(axes, panel_dots)
     for line, whose in zip(panels, ("measured here", "printed in the paper"), strict=True):
         line[0].set(xlabel="parameters (millions)", ylabel="PSNR (dB)", title=whose)
         line[1].set(xlabel="run time (s)", ylabel="PSNR (dB)", title=whose)
@@ -137,34 +137,34 @@ def _draw_scatter(figure: Any, report: Report, subjects: Subjects, material: Mat
 
 
 def _draw_costs(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Gain in PSNR after each step against the cost up to it, a panel a test set, a curve a row."""
+    """Gain in PSNR after each step against its total cost; a panel a test set, a curve a row."""
     figure.set_size_inches(5 * len(report.titles) + 2, 4)
     panels = figure.subplots(1, len(report.titles), squeeze=False)[0]
     costs = {name: subject.costs() for name, (subject, *_) in subjects.items()}
     for axes, (name, title) in zip(panels, report.titles.items(), strict=True):
         ends: list[float] = []
         for number, result in enumerate(report.results):
-            own = costs[result.row.name]
+            cost = costs[result.row.name]
             blurred = np.array(result.psnr(name, 0))
-            gains = [np.array(result.psnr(name, step)) - blurred for step in range(1, len(own) + 1)]
+            gains = [np.array(result.psnr(name, step)) - blurred for step in range(1, len(cost) + 1)]
             means = [float(gain.mean()) for gain in gains]
             spread = [float(gain.std(ddof=1)) if len(gain) > 1 else 0.0 for gain in gains]
             label, colour = result.row.name, f"C{number}"
-            axes.errorbar(own, means, spread, color=colour, marker="o", capsize=3, label=label)
+            axes.errorbar(cost, means, spread, color=colour, marker="o", capsize=3, label=label)
             ends.append(means[-1])
         lowest, highest = min(0.0, *ends), max(0.0, *ends)
-        axes.set_ylim(bottom=lowest - 0.2 * (highest - lowest))  # coarse scales come out far below
+        axes.set_ylim(bottom=lowest - 0.2 * (highest - lowest))  # crops the much lower coarse scales
         axes.set(xlabel="multiply-accumulates a pixel (thousands)", ylabel="gain in PSNR (dB)", title=title)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
 
 
 def _draw_comparison(figure: Any, report: Report, subjects: Subjects, material: Material) -> None:
-    """Fig. 7: a column a picture; on top whole, then a part of it: blurred, by each network, sharp."""
-    somebody = next(iter(subjects.values()))[0]
+    """Fig. 7: a column for each picture: the whole, then a part blurred, by each network, and sharp."""
+    reference = next(iter(subjects.values()))[0]
     chosen = [
         (report.titles[name], pair)
         for name, parts in material.sets.items()
-        for pair in most_blurred(parts, somebody)
+        for pair in most_blurred(parts, reference)
     ]
     names = ["whole", "blurred", *subjects, "sharp"]
     figure.set_size_inches(2.2 * len(chosen), 2.3 * len(names))
@@ -185,28 +185,28 @@ def _draw_comparison(figure: Any, report: Report, subjects: Subjects, material: 
 
 
 def most_blurred(parts: Sequence[TestSet], subject: Subject) -> list[Pair]:
-    """Of each of a few stretches of a test set the pair whose blurred picture has the lowest PSNR.
+    """The pair with the lowest PSNR of the blurred picture in each of a few sections of a test set.
 
     Args:
-        parts: of the test set; pairs of one name in several of them count as one.
-        subject: what has been measured on them.
+        parts: of the test set; of pairs with the same name, the most blurred one counts.
+        subject: with measurements on them.
     """
-    found: dict[str, tuple[float, Pair]] = {}
+    by_name: dict[str, tuple[float, Pair]] = {}
     for part in parts:
         for pair, figures in zip(part.pairs, subject.pair_figures(part), strict=True):
-            one = (figures.iterations[0].psnr, pair)
-            found[pair.name] = min(one, found.get(pair.name, one))
-    pairs = list(found.values())
-    stretch = -(-len(pairs) // PAIRS)
-    return [min(pairs[start : start + stretch])[1] for start in range(0, len(pairs), stretch)]
+            candidate = (figures.iterations[0].psnr, pair)
+            by_name[pair.name] = min(candidate, by_name.get(pair.name, candidate))
+    pairs = list(by_name.values())
+    length = -(-len(pairs) // PAIRS)
+    return [min(pairs[start : start + length])[1] for start in range(0, len(pairs), length)]
 
 
 def furthest_part(blurred: Pixels, sharp: Pixels) -> Part:
-    """The square part where a blurred picture differs most from the sharp one, in squares summed.
+    """The square part with the largest summed squared difference between blurred and sharp picture.
 
     Args:
         blurred: (H, W, 3).
-        sharp: likewise.
+        sharp: (H, W, 3).
 
     Returns:
         Its rows and columns.
@@ -234,7 +234,7 @@ def _frame(axes: Any, part: Part) -> None:
 
 
 def _show(axes: Any, picture: Pixels, title: str = "") -> None:
-    """Pixels as they are, without ticks."""
+    """Show a picture without ticks."""
     axes.imshow(picture / np.iinfo(picture.dtype).max)
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=7)

@@ -1,4 +1,4 @@
-"""The source of a row: the runs that train it, or the weights given for it."""
+"""Rows with their runs or given weights."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +14,12 @@ from mtdeblur.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Entry:
-    """A row with what is measured of it; a row that is only reported has nothing.
+    """A row with its runs or given weights; a row that is only reported has neither.
 
     Attributes:
-        row: which.
-        runs: one a seed.
-        given: weights in place of runs.
+        row: the row.
+        runs: one for each seed.
+        given: weights instead of runs.
         subjects: of each run, or of the weights.
     """
 
@@ -29,7 +29,7 @@ class Entry:
     subjects: tuple[Subject, ...] = ()
 
     def result(self) -> Result:
-        """What is known before anything is measured."""
+        """The result before measurements."""
         if self.given is not None:
             return Result(self.row, parameters=self.given.parameters, weights=self.given.name)
         if not self.runs:
@@ -42,11 +42,11 @@ def trained(row: Row, configs: list[TrainingConfig], material: str, folder: Path
     """A row that is trained.
 
     Args:
-        row: which.
+        row: the row.
         configs: of its runs, seeds from 0.
-        material: key of what is trained on.
+        material: key of the training data.
         folder: of all runs.
-        device: where it is measured.
+        device: for measurements.
     """
     runs = tuple(
         as_run(f"{row.name}, seed {seed}", config, material, folder) for seed, config in enumerate(configs)
@@ -57,6 +57,6 @@ def trained(row: Row, configs: list[TrainingConfig], material: str, folder: Path
 
 
 def given(row: Row, weights: Given, device: str) -> Entry:
-    """A row that weights were given for."""
+    """A row with given weights."""
     subject = Subject(weights.folder, weights.load, len(weights.steps), device)
     return Entry(row, given=weights, subjects=(subject,))

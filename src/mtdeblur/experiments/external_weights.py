@@ -20,14 +20,14 @@ from mtdeblur.weights.store import advised_steps, load_network
 
 
 class Given(NamedTuple):
-    """Weights in place of a row's run.
+    """Weights for a row instead of a run.
 
     Attributes:
         source: name or path, as given.
         sha256: of their content, see `identify_weights`.
         steps: at test time.
-        parameters: how many the network has.
-        folder: where what is measured of them is kept; named by their content and the steps.
+        parameters: number of the network's parameters.
+        folder: of their measurements, named after their content and steps.
     """
 
     source: str
@@ -38,12 +38,12 @@ class Given(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What they are called in stamps."""
+        """Name in stamps."""
         return Path(self.source).resolve().name
 
     @property
     def account(self) -> str:
-        """What they are, for the reader."""
+        """Description for the reader."""
         return f"{self.source}, iterations: {len(self.steps)}, sha256 {self.sha256}"
 
     def load(self) -> tuple[nn.Module, tuple[Step, ...]]:
@@ -51,18 +51,18 @@ class Given(NamedTuple):
         return load_network(find_weights(self.source)), self.steps
 
 
-def take_weights(asked: Experiment, given: Sequence[str], folder: Path) -> dict[str, Given]:
-    """The weights by the row that they were given for, or that has its own; each set is loaded, as a check.
+def take_weights(experiment: Experiment, given: Sequence[str], folder: Path) -> dict[str, Given]:
+    """Row to the weights given for it, or to its default weights; all weights are loaded, as a check.
 
     Args:
-        asked: a table or figure.
-        given: `ROW=WEIGHTS`, a name or path as for `inference.deblurrer.load`.
-        folder: of all that is measured of given weights.
+        experiment: a table or figure.
+        given: `ROW=WEIGHTS`, with a name or path as for `inference.deblurrer.load`.
+        folder: of the measurements of given weights.
 
     Raises:
-        UserError: if there is no such row, it has weights already, or they cannot be loaded.
+        UserError: if there is no such row, it is given twice, or its weights cannot be loaded.
     """
-    rows = {row.name: row for row in asked.rows if not row.reported}
+    rows = {row.name: row for row in experiment.rows if not row.reported}
     taken: dict[str, Given] = {}
     for item in given:
         name, equals, source = item.partition("=")
@@ -71,8 +71,8 @@ def take_weights(asked: Experiment, given: Sequence[str], folder: Path) -> dict[
         if name in taken:
             raise UserError(f"--weights {item}: weights for the row {name} are given twice")
         taken[name] = _take(rows[name], source, folder)
-    own = {name: row.weights for name, row in rows.items() if row.weights and name not in taken}
-    return taken | {name: _take(rows[name], source, folder) for name, source in own.items()}
+    defaults = {name: row.weights for name, row in rows.items() if row.weights and name not in taken}
+    return taken | {name: _take(rows[name], source, folder) for name, source in defaults.items()}
 
 
 def _take(row: Row, source: str, folder: Path) -> Given:
@@ -85,9 +85,9 @@ def _take(row: Row, source: str, folder: Path) -> Given:
 
 
 def _usual_steps(row: Row, network: nn.Module) -> tuple[Step, ...]:
-    """Those of a network that runs once, or has scales of its own; of another one the row's."""
-    own = default_steps(network)
-    if len(own) == 1 or cast("Contract", network.contract).scales:
-        return own
+    """The default steps of a network with one step or its own scales, otherwise the row's steps."""
+    default = default_steps(network)
+    if len(default) == 1 or cast("Contract", network.contract).scales:
+        return default
     steps = build_approach(paper_config(row), network).steps(row.iterations)
     return tuple(step for step in steps if step.network < len(members(network)))

@@ -24,7 +24,7 @@ from mtdeblur.files.atomic import atomic_folder
 from mtdeblur.media.pictures import Picture, list_pictures, write_picture
 
 HELD_OUT = "coffee"
-"""The one of scikit-image's public-domain photographs that is tested on where no data is given."""
+"""The public-domain photograph of scikit-image that is the test picture if no data is given."""
 
 
 class TestSet(NamedTuple):
@@ -43,14 +43,14 @@ class TestSet(NamedTuple):
 
 @dataclass(frozen=True)
 class Material:
-    """What there is to train and measure on.
+    """Training data and test sets.
 
     Attributes:
-        data: settings of a run's section `data`: where the training data lies.
-        key: changes when the training data does.
-        training: what it is, for the reader.
-        sets: test set to its parts, each measured once though sets share it.
-        stamps: test set to what its cells are stamped with, in the reader's words; empty for real ones.
+        data: settings of a run's section `data`: the training data.
+        key: changes with the training data.
+        training: description of the training data for the reader.
+        sets: test set to its parts, which sets may share; each part is measured once.
+        stamps: test set to the stamp of its cells, for the reader; empty for real ones.
     """
 
     data: Mapping[str, str]
@@ -63,18 +63,18 @@ class Material:
 def prepare(
     given: Sequence[str], wanted: Mapping[str, StandIn], making: TestMaking, folder: Path
 ) -> Material:
-    """Make what is missing of the training pack and of the test sets; what is there is used again.
+    """Prepare the training pack and the test sets; existing ones are reused.
 
     Args:
-        given: `NAME=FOLDER` for a test set of pairs; and one thing to train on, whose held-out part stands in
-            for the other test sets: a temporal data set (see `mtdeblur augment`), a training pack, or
-            photographs. Without it, photographs that come with scikit-image serve.
-        wanted: the test sets needed, with their stand-ins.
-        making: how stand-ins are made of photographs.
-        folder: where to make what is made.
+        given: `NAME=FOLDER` for a test set of pairs; and one source of training data, whose held-out part
+            replaces the other test sets: a temporal data set (see `mtdeblur augment`), a training pack, or
+            photographs; by default scikit-image's photographs.
+        wanted: the required test sets, with their stand-ins.
+        making: settings of stand-ins from photographs.
+        folder: of the results.
 
     Raises:
-        UserError: if something given cannot be used, or there is nothing to make a stand-in of.
+        UserError: if given data cannot be used, or there are no pictures for a stand-in.
     """
     real, source = _split(given, wanted)
     if source is not None and not _is_pack(source) and find_pairs(source, split="train", optional=True):
@@ -85,15 +85,15 @@ def prepare(
         data = {"pack": str(pack)}
         studio, stamp = _PhotographStudio(_held_out(Pack(pack)), making, folder, _key(pack)), "simulated"
     sets = {
-        name: (_test_set(find_pairs(real[name])),) if name in real else studio.stand_in(name, how)
-        for name, how in wanted.items()
+        name: (_test_set(find_pairs(real[name])),) if name in real else studio.stand_in(name, stand_in)
+        for name, stand_in in wanted.items()
     }
     stamps = {name: "" if name in real else stamp for name in sets}
     return Material(data, _key(Path(*data.values())), training, sets, stamps)
 
 
 def _split(given: Sequence[str], wanted: Mapping[str, object]) -> tuple[dict[str, Path], Path | None]:
-    """The test sets among what was given, and what to train on."""
+    """The test sets and the source of training data among the values of --data."""
     real: dict[str, Path] = {}
     others: list[str] = []
     for item in given:
@@ -115,13 +115,13 @@ def _test_set(pairs: Sequence[Pair]) -> TestSet:
 
 
 def _pack(source: Path | None, folder: Path) -> tuple[Path, str]:
-    """The training pack, and what it is."""
+    """The training pack and its description."""
     if source is None:
         return _public_domain_pack(folder / "public-domain"), "photographs that come with scikit-image"
     if _is_pack(source):
         return source.resolve(), f"the pack {source}"
     if (source / "train").is_dir():
-        raise UserError(f"{source} holds no pairs; make a data set of frames first: mtdeblur augment --help")
+        raise UserError(f"{source} has no pairs; make a data set of frames first: mtdeblur augment --help")
     listed = [(str(file), file.stat().st_size) for file in list_pictures(source)]
     pack = folder / f"{source.resolve().name}-{_hash(listed)}.zip"
     if not pack.exists():
@@ -155,15 +155,15 @@ class _DatasetStudio(NamedTuple):
 
     folder: Path
 
-    def stand_in(self, name: str, how: StandIn) -> tuple[TestSet, ...]:
-        """Its pairs as they are for sets of many levels; one level of all exposures for the others."""
-        if how.levels[1:]:
+    def stand_in(self, name: str, stand_in: StandIn) -> tuple[TestSet, ...]:
+        """Its pairs for a test set of several levels; one level of all exposures for the others."""
+        if stand_in.levels[1:]:
             return (_test_set(find_pairs(self.folder)),)
-        level = how.levels[0]
+        level = stand_in.levels[0]
         pairs = [
-            Pair(str(ladder.path(1).relative_to(self.folder)), ladder.path(level), ladder.path(how.goal))
+            Pair(str(ladder.path(1).relative_to(self.folder)), ladder.path(level), ladder.path(stand_in.goal))
             for ladder in manifest_ladders(self.folder, "test")
-            if {level, how.goal} <= ladder.folders.keys()
+            if {level, stand_in.goal} <= ladder.folders.keys()
         ]
         if not pairs:
             raise UserError(f"{self.folder} stores no TL{level} to test on; give --data {name}=FOLDER")
@@ -178,37 +178,38 @@ class _PhotographStudio(NamedTuple):
     folder: Path
     key: str
 
-    def stand_in(self, name: str, how: StandIn) -> tuple[TestSet, ...]:
+    def stand_in(self, name: str, stand_in: StandIn) -> tuple[TestSet, ...]:
         """The pairs of each level."""
         if not self.photographs:
             raise UserError(
                 f"the pack has no held-out photographs; give the test set with --data {name}=FOLDER"
             )
-        return tuple(self._level(level, how) for level in how.levels)
+        return tuple(self._level(level, stand_in) for level in stand_in.levels)
 
-    def _level(self, level: int, how: StandIn) -> TestSet:
-        """The pairs of one level; they appear when all are there."""
+    def _level(self, level: int, stand_in: StandIn) -> TestSet:
+        """The pairs of one level, made atomically."""
         simulation = Simulation(
             level,
-            how.seed,
+            stand_in.seed,
             self.making.longest,
-            GAMMA if how.gamma else IDENTITY,
+            GAMMA if stand_in.gamma else IDENTITY,
             Motion(length=self.making.length, still=0.0),
             Sensor(noisy=0.0, compressed=0.0),
-            how.goal,
+            stand_in.goal,
         )
-        made = f"TL{level}-{_hash([self.key, self.making.model_dump(), how.seed, how.goal, how.gamma])}"
-        target = self.folder / made
+        settings = [stand_in.seed, stand_in.goal, stand_in.gamma]
+        key = f"TL{level}-{_hash([self.key, self.making.model_dump(), *settings])}"
+        target = self.folder / key
         if not target.exists():
             with atomic_folder(target) as part:
                 faults = simulate(self.photographs, part, self.making.exposures, simulation, workers=1)
                 if faults:
                     raise UserError("; ".join(faults.values()))
-        return TestSet(made, tuple(find_pairs(target)))
+        return TestSet(key, tuple(find_pairs(target)))
 
 
 def _key(data: Path) -> str:
-    """Of training data: by the pictures' checksums in an archive, by names and sizes of files in a folder."""
+    """Key of training data: by checksums in an archive, by names and sizes of files in a folder."""
     if data.is_dir():
         files = sorted(file for file in data.rglob("*") if file.is_file())
         return _hash([(str(file.relative_to(data)), file.stat().st_size) for file in files])

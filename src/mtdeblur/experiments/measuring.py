@@ -1,4 +1,4 @@
-"""Measure a run or given weights; measurements are cached beside them."""
+"""Measurements of runs or given weights, with a cache."""
 
 import json
 import re
@@ -33,13 +33,13 @@ class Subject:
     """A network with its test-time iterations.
 
     Args:
-        folder: its own; what is measured is kept there.
-        load: the network and its steps at test time.
-        iterations: how many these steps are, or how many were asked for.
-        device: where to measure.
+        folder: of the cached measurements.
+        load: returns the network and its steps at test time.
+        iterations: number of the steps, or the number requested.
+        device: for measurements.
 
     Attributes:
-        accounts: device, version and commit with which what was asked for had been measured.
+        accounts: device, version and commit of the measurements used.
     """
 
     def __init__(self, folder: Path, load: Load, iterations: int, device: str) -> None:
@@ -50,7 +50,7 @@ class Subject:
 
     @property
     def deblurrer(self) -> Deblurrer:
-        """In float32, loaded when it is first needed."""
+        """The deblurrer, in float32, loaded on first use."""
         if self._loaded is None:
             network, steps = self._load()
             self._loaded = Deblurrer(network, iterations=steps, device=self.device, precision="float32")
@@ -61,7 +61,7 @@ class Subject:
         return averages([pair for part in parts for pair in self.pair_figures(part)])
 
     def pair_figures(self, part: TestSet) -> list[PairFigures]:
-        """The figures of each of the pairs."""
+        """Figures of each pair."""
 
         def measured() -> list[Any]:
             return [asdict(figures) for figures in measure_all(part.pairs, self.deblurrer.progress)]
@@ -69,7 +69,7 @@ class Subject:
         return [_pair_figures(values) for values in self._kept(part.key, measured)]
 
     def run_time(self, timing: Timing) -> RunTime:
-        """Seconds a picture, see `evaluation.runtime`; measured anew on every kind of device."""
+        """Seconds a picture, see `evaluation.runtime`; cached for each kind of device."""
         device = choose_device(self.device)
         place = re.sub(r"[^A-Za-z0-9]+", "-", device_name(device))
 
@@ -79,13 +79,13 @@ class Subject:
         return RunTime(*self._kept(f"time-{timing.height}x{timing.width}-{place}", measured))
 
     def _kept(self, what: str, measured: Callable[[], list[Any]]) -> list[Any]:
-        """What was measured before; else it is measured now and kept, with what it was measured by."""
+        """A measurement from the cache, or a new one, which is cached with device, version and commit."""
         file = self.folder / "measured" / f"{what}-{self.iterations}.json"
         if not file.exists():
-            found = measured()
+            result = measured()
             place = f"{device_name(self.deblurrer.device)}, float32"
             account = f"{place}, mtdeblur {mtdeblur.__version__}, commit {commit() or 'unknown'}"
-            write_atomically(file, json.dumps({"measured with": account, "found": found}).encode())
+            write_atomically(file, json.dumps({"measured with": account, "found": result}).encode())
         kept = json.loads(file.read_text(encoding="utf-8"))
         self.accounts.add(kept["measured with"])
         return kept["found"]

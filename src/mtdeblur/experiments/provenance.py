@@ -1,4 +1,4 @@
-"""Where a table's figures come from, for the reader."""
+"""Provenance of a table's figures, for the reader."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from mtdeblur.metrics.quality import PSNR_CONVENTION, SSIM_CONVENTIONS
 
 
 def provenance(
-    whole: Experiment, entries: Sequence[Entry], budget: str, spent: Budget, material: Material
+    whole: Experiment, entries: Sequence[Entry], budget: str, settings: Budget, material: Material
 ) -> dict[str, str]:
     """Facts by name.
 
@@ -18,18 +18,18 @@ def provenance(
         whole: the table with all its rows.
         entries: the rows shown, trained and measured.
         budget: its name.
-        spent: what that is.
-        material: what was trained and measured on.
+        settings: of the budget.
+        material: training data and test sets.
     """
     accounts = {account for entry in entries for subject in entry.subjects for account in subject.accounts}
-    timing = spent.run_time
+    timing = settings.run_time
     sets = "; ".join(
         f"{name}: {sum(len(part.pairs) for part in parts)} pairs, {material.stamps[name] or 'real'}"
         for name, parts in material.sets.items()
     )
     facts = {"budget": budget, "test sets": sets}
     if any(entry.runs for entry in entries):
-        facts |= _training(entries, budget, spent, material)
+        facts |= _training(entries, budget, settings, material)
     if given := [f"{entry.row.name}: {entry.given.account}" for entry in entries if entry.given]:
         facts["weights given"] = "; ".join(given)
     shown = {entry.row.name for entry in entries}
@@ -43,13 +43,13 @@ def provenance(
     }
 
 
-def _training(entries: Sequence[Entry], budget: str, spent: Budget, material: Material) -> dict[str, str]:
-    """How the rows were trained that were."""
+def _training(entries: Sequence[Entry], budget: str, settings: Budget, material: Material) -> dict[str, str]:
+    """Facts about the training of the trained rows."""
     rows = {entry.row.name: entry.runs for entry in entries if entry.runs}
     accounts = [run.account() for runs in rows.values() for run in runs]
     seeds = len(next(iter(rows.values())))
     return {
-        "budget": f"{budget}, which changes {json.dumps([spent.training, spent.networks])}",
+        "budget": f"{budget}, which changes {json.dumps([settings.training, settings.networks])}",
         "trained on": material.training,
         "runs": "; ".join(
             f"{name}: {', '.join(run.folder.name for run in runs)}" for name, runs in rows.items()

@@ -1,4 +1,4 @@
-"""What was measured of a table's or figure's rows, and the stamps that say what each figure is worth."""
+"""Measured results of a table's or figure's rows, and the stamps that qualify them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from mtdeblur.experiments.catalogue import Experiment, Row
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured of a row.
+    """The measured result of a row.
 
     Attributes:
-        row: which.
+        row: the row.
         figures: test set to, for each seed, the figures of each step; the first are the blurred pictures'.
         convention: of SSIM.
-        parameters: of the networks measured; None for a row that is only reported.
-        full: those of the row's networks at the paper's size; None for such a row, and for given weights.
+        parameters: of the measured networks; None for a row that is only reported.
+        full: of the row's networks at the paper's size; None for such a row and for given weights.
         run_time: None for a row that is only reported.
-        weights: name of the weights that were given; empty for a row that was trained.
+        weights: name of the given weights; empty for a trained row.
     """
 
     row: Row
@@ -32,7 +32,7 @@ class Result:
     weights: str = ""
 
     def psnr(self, name: str, step: int = -1) -> list[float]:
-        """PSNR in dB after a step (the last) on a test set, one a seed; none where it was not measured."""
+        """PSNR in dB on a test set after a step (by default the last), one a seed; empty if not measured."""
         return [figures[step].psnr for figures in self.figures.get(name, ())]
 
     def ssim(self, name: str, step: int = -1) -> list[float]:
@@ -42,15 +42,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """A table with what its figures belong to.
+    """A table with its results and their provenance.
 
     Attributes:
-        experiment: the table, with the rows that are shown.
+        experiment: the table, with the rows shown.
         results: one a row.
         titles: test set to its title.
-        stand_ins: test set to what stands in for it, such as `simulated`; empty for a real one.
-        budget: by which rows were trained, stand-ins made and run time measured.
-        timed: size of the picture that run time is measured on, such as `1280x720`.
+        stand_ins: test set to the stamp of its stand-in, such as `simulated`; empty for a real one.
+        budget: of training, stand-ins and run time.
+        timed: size of the picture for run time, such as `1280x720`.
         provenance: further facts by name.
         picture: file name of the figure; empty for a table.
     """
@@ -65,20 +65,20 @@ class Report:
     picture: str = ""
 
     def stamp(self, result: Result, name: str | None = None) -> str:
-        """The stamp of a row's figures on a test set, or of what no test set decides."""
+        """The stamp of a row's figures on a test set, or of figures that do not depend on one."""
         return _joined(self._making(result), self.stand_ins[name] if name else "")
 
     def run_time_stamp(self, result: Result) -> str:
-        """That of its run time: the size of the picture is the budget's, even where the weights are not."""
+        """The stamp of a row's run time; for given weights with the size of the picture."""
         return _joined(self._making(result), self.timed if result.weights else "")
 
     def blurred_stamp(self, name: str) -> str:
-        """That of the blurred pictures' own figures: of stand-ins alone, which the budget makes."""
+        """The stamp of the blurred pictures' own figures; empty for real test sets."""
         return _joined(self.budget, self.stand_ins[name]) if self.stand_ins[name] else ""
 
     @property
     def summary(self) -> str:
-        """All that is in the stamps, once, for a figure."""
+        """Summary of all stamps, for a figure."""
         measured = [result for result in self.results if not result.row.reported]
         trained = any(not result.weights for result in measured)
         sets = [f"{self.titles[name]} {words}" for name, words in self.stand_ins.items() if words]

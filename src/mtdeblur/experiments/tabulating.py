@@ -1,4 +1,4 @@
-"""The results as a table beside the paper's printed figures, in Markdown and CSV."""
+"""Tables of results beside the paper's printed figures, in Markdown and CSV."""
 
 import csv
 import io
@@ -29,8 +29,8 @@ def as_markdown(report: Report) -> str:
 
 
 def _headings(report: Report) -> list[str]:
-    own = dict.fromkeys(name for result in report.results for name in result.row.cells)
-    names = ["", *own]
+    cells = dict.fromkeys(name for result in report.results for name in result.row.cells)
+    names = ["", *cells]
     for title in report.titles.values():
         names += [f"{title} {metric}{whose}" for metric in ("PSNR", "SSIM") for whose in ("", " (paper)")]
     names += ["Param", "Param at the paper's size", "Param (paper)"]
@@ -57,13 +57,13 @@ def _line(report: Report, result: Result) -> Line:
         line["Param at the paper's size"] = f"{result.full:,}"
     if result.run_time is not None:
         stamp = report.run_time_stamp(result)
-        waited, returned = (f"{seconds:.3g} s ({stamp})" for seconds in result.run_time)
-        line |= {"Run time": waited, "Run time unsynchronised": returned}
+        synchronised, unsynchronised = (f"{seconds:.3g} s ({stamp})" for seconds in result.run_time)
+        line |= {"Run time": synchronised, "Run time unsynchronised": unsynchronised}
     return line | {"Param (paper)": row.parameters or "", "Run time (paper)": row.run_time or ""}
 
 
 def _blurred(report: Report) -> Line:
-    """What the test sets' blurred pictures come to as they are."""
+    """The line of the test sets' blurred pictures."""
     line = {"": "blurred pictures"}
     for name, title in report.titles.items():
         stamp = report.blurred_stamp(name)
@@ -76,7 +76,7 @@ def _blurred(report: Report) -> Line:
 
 
 def _mark_best(report: Report, lines: Sequence[Line]) -> None:
-    """Mark the best three of each column of PSNR and SSIM, ours and the paper's apart."""
+    """Mark the best three of each column of PSNR and SSIM, separately for ours and the paper's."""
     ranked = [(line, one) for line, one in zip(lines, report.results, strict=True) if not one.row.weights]
     for name, title in report.titles.items():
         paper = [result.row.paper.get(name) for _, result in ranked]
@@ -94,18 +94,18 @@ def _mark_best(report: Report, lines: Sequence[Line]) -> None:
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
-    """The mean, and over several seeds the sample standard deviation."""
+    """The mean and, for several seeds, the sample standard deviation."""
     mean = f"{fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {stdev(values):.{digits}f}"
 
 
 def _printed(figure: float, digits: int) -> str:
-    """As the paper prints it; a few figures of Table 3 have three digits."""
+    """A figure as printed in the paper; a few figures of Table 3 have three digits."""
     return max(f"{figure:.{digits}f}", str(figure), key=len)
 
 
 def as_csv(report: Report) -> str:
-    """One figure a line with the paper's own, its stamp and its provenance."""
+    """One figure a line with the paper's figure, its stamp and its provenance."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(
@@ -118,7 +118,7 @@ def as_csv(report: Report) -> str:
 
 
 def _figures(report: Report, result: Result) -> Iterator[list[str]]:
-    """Lines of the CSV: every step's figures, the paper's beside the last one's."""
+    """Lines of the CSV: the figures of every step, with the paper's beside the last."""
     row = result.row
     last = row.iterations
     for name, title in report.titles.items():
@@ -146,6 +146,6 @@ def _figures(report: Report, result: Result) -> Iterator[list[str]]:
 
 
 def _statistics(values: Sequence[float]) -> list[str]:
-    """Mean, sample standard deviation, and how many."""
+    """Mean, sample standard deviation, and number of values."""
     spread = f"{stdev(values):.6f}" if len(values) > 1 else ""
     return [f"{fmean(values):.6f}", spread, str(len(values))]

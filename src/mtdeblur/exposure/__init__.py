@@ -1,1 +1,1 @@
-"""Temporal levels: what an exposure of n sharp frames records, from real or simulated frames."""
+"""Exposures and their temporal levels, from real or simulated frames."""

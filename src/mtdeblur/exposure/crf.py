@@ -1,7 +1,7 @@
-"""Camera response functions: g of Eq. (1), from the light that a sensor gathers to the value that is stored.
+"""Camera response functions: g of Eq. (1), from the light on a sensor to the stored value.
 
-Stored values and light are float tensors of any shape, on any device. Stored values lie in [0, 1]; values
-outside are clamped by the curves that are not defined there.
+Stored values and light are float tensors of any shape, on any device. Stored values are in [0, 1]; curves
+that are not defined outside clamp them.
 """
 
 import math
@@ -20,7 +20,7 @@ class CRF(Protocol):
 
     @property
     def name(self) -> str:
-        """How reports call the curve."""
+        """Name of the curve in reports."""
         ...
 
     def encode(self, linear: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class CRF(Protocol):
 
 
 class IdentityCRF:
-    """Stored values are averaged as they are: how GoPro's `blur/` is made (often called linear)."""
+    """Averaging of the stored values themselves, as for GoPro's `blur/` (often called linear)."""
 
     name = "identity"
 
@@ -47,7 +47,7 @@ class IdentityCRF:
 
 
 class GammaCRF:
-    """Light is the stored value to the power of gamma: 2.2 is how GoPro's `blur_gamma/` is made.
+    """Light as the stored value to the power of gamma; 2.2 is that of GoPro's `blur_gamma/`.
 
     Args:
         gamma: exponent, above 0.
@@ -72,14 +72,14 @@ class GammaCRF:
 
 
 class TabulatedCRF:
-    """A curve through given points, straight in between and constant outside.
+    """A curve through given points, linear between them and constant outside.
 
-    Where the curve is flat (a sensor that saturates), `decode` gives the least light that is stored so.
+    Where the curve is flat (a saturated sensor), `decode` returns the least light with that stored value.
 
     Args:
-        linear: light of each point, finite, strictly increasing; its unit does not matter.
-        stored: stored value of each point, in [0, 1], never decreasing and not all the same.
-        name: how reports call the curve.
+        linear: light of each point, in any unit, finite, strictly increasing.
+        stored: stored value of each point, in [0, 1], never decreasing and not all equal.
+        name: of the curve in reports.
 
     Raises:
         ValueError: if the points are not such a curve.
@@ -96,7 +96,7 @@ class TabulatedCRF:
         if not (self._linear.isfinite().all() and (self._linear.diff() > 0).all()):
             raise ValueError("the light of a tabulated curve must increase from point to point")
         if not ((self._stored >= 0) & (self._stored <= 1)).all():
-            raise ValueError("the stored values of a tabulated curve must lie in [0, 1]")
+            raise ValueError("the stored values of a tabulated curve must be in [0, 1]")
         if not ((self._stored.diff() >= 0).all() and self._stored[0] < self._stored[-1]):
             raise ValueError(
                 "the stored values of a tabulated curve must never decrease, nor all be the same"
@@ -114,7 +114,7 @@ class TabulatedCRF:
 def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
     xs, ys = xs.to(x), ys.to(x)
     x = x.clamp(xs[0], xs[-1])
-    # The first point not below x: on a flat stretch of the inverse that is its lower end.
+    # The first point not below x, which is the lower end where the inverse is flat.
     upper = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
     x0, x1, y0, y1 = xs[upper - 1], xs[upper], ys[upper - 1], ys[upper]
     # x1 == x0 happens only at the very first points, and there x - x0 is 0.
@@ -127,7 +127,7 @@ GAMMA: CRF = GammaCRF(2.2)
 
 
 def crf_named(name: str) -> CRF:
-    """The curve called "identity" or "gamma" (2.2), or the tabulated one in the file of that name.
+    """The curve "identity" or "gamma" (2.2), or the tabulated curve of a file.
 
     Raises:
         UserError: as `read_crf` does.
@@ -138,14 +138,14 @@ def crf_named(name: str) -> CRF:
 def read_crf(path: str | Path) -> TabulatedCRF:
     """Read a tabulated curve from a text or CSV file.
 
-    Each line holds the light and the stored value in [0, 1], divided by a comma, a semicolon or blanks. Empty
-    lines, text after `#` and one line of headings at the top are passed over. Points may stand in any order.
+    Each line contains the light and the stored value in [0, 1], separated by a comma, a semicolon or spaces.
+    Empty lines, text after `#` and one header line are ignored. Points may be in any order.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: if the file cannot be read or holds no such curve.
+        UserError: if the file cannot be read or contains no such curve.
     """
     path = Path(path)
     try:

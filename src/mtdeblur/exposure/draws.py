@@ -1,4 +1,4 @@
-"""Random numbers for a batch of samples: each sample's from its own seed, or all from one generator."""
+"""Random numbers for a batch of samples, from one seed a sample or from one generator."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ class Draws(ABC):
     """Random numbers of B samples, drawn in order.
 
     Attributes:
-        device: where they are wanted.
+        device: of the numbers.
     """
 
     device: torch.device
@@ -31,23 +31,23 @@ class Draws(ABC):
 
     @abstractmethod
     def chosen(self, share: float) -> list[int]:
-        """Numbers of the samples that belong to a share of all; known without waiting for the device."""
+        """Indices of a random share of the samples, chosen on the CPU without synchronisation."""
 
     def index(self, samples: Sequence[int]) -> Tensor:
-        """Numbers of samples as an index on the device."""
+        """Indices of samples as a tensor on the device."""
         return torch.tensor(samples, dtype=torch.int64).to(self.device, non_blocking=True)
 
     def below(self, count: Tensor | int) -> Tensor:
-        """(B,) whole numbers from 0 to below the count, which is one or (B,)."""
+        """(B,) random integers from 0 to below the count, a scalar or (B,)."""
         return (self.uniform().double() * count).long()
 
 
 class SampleDraws(Draws):
-    """Each sample's from its own seed, drawn on the CPU: a sample is alike anywhere, in any company.
+    """Random numbers from one seed a sample, drawn on the CPU: independent of batch and device.
 
     Args:
         seeds: one a sample.
-        device: where the numbers are wanted.
+        device: of the numbers.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -68,7 +68,7 @@ class SampleDraws(Draws):
         return torch.stack(drawn).to(self.device)
 
     def chosen(self, share: float) -> list[int]:
-        """Each sample with the share as its probability."""
+        """Each sample, with the share as its probability."""
         return [sample for sample, chance in enumerate(self._uniform()) if float(chance) < share]
 
     def _uniform(self, *shape: int) -> Tensor:
@@ -76,16 +76,16 @@ class SampleDraws(Draws):
 
 
 class BatchDraws(Draws):
-    """All from one generator on the device: a fixed number of operations, whatever the batch's size.
+    """Random numbers from one generator on the device, in a constant number of operations.
 
-    What is drawn depends on the key, the kind of device and the size of the whole batch; a process that has a
-    part of it draws for all and keeps its own.
+    The numbers depend on the key, the kind of device and the size of the whole batch; a process with a part
+    of the batch draws for all samples and keeps its own.
 
     Args:
-        key: numbers that say which draws these are, each 0 or more.
+        key: seed of one or more numbers, each 0 or more.
         whole: samples in the whole batch.
-        part: which of them are wanted; all by default.
-        device: where the numbers are drawn.
+        part: the samples of this process; all by default.
+        device: of the generator and the numbers.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class BatchDraws(Draws):
         return drawn[self.part.start : self.part.stop]
 
     def chosen(self, share: float) -> list[int]:
-        """So many of the whole batch that the share is met from batch to batch, on average."""
+        """A number of samples of the whole batch whose mean over batches is the share."""
         count = int(share * self.whole + self._host.random())
-        of_all = self._host.permutation(self.whole)[:count].tolist()
-        return sorted(sample - self.part.start for sample in of_all if sample in self.part)
+        chosen = self._host.permutation(self.whole)[:count].tolist()
+        return sorted(sample - self.part.start for sample in chosen if sample in self.part)

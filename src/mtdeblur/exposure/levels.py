@@ -1,7 +1,7 @@
-"""Temporal levels: TL n is the image that an exposure over n consecutive sharp frames gives, Eq. (1).
+"""Temporal levels: TL n is the image of an exposure over n consecutive sharp frames, Eq. (1).
 
 Frames are (T, ..., H, W) float tensors of stored values in [0, 1], on any device: (T, 3, H, W) for one
-exposure, (T, B, 3, H, W) for a batch. Numpy arrays go through `torch.from_numpy`, which copies nothing.
+exposure, (T, B, 3, H, W) for a batch. `torch.from_numpy` converts NumPy arrays without a copy.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,14 +19,14 @@ def temporal_level(frames: Tensor, n: int, crf: CRF = IDENTITY, *, start: int | 
         frames: (T, ..., H, W) in [0, 1], float.
         n: number of frames; odd, unless `start` is given.
         crf: camera response function g.
-        start: index of the first frame averaged, for averages that others made over any run of frames, even
-            counts as well. By default the run is centred on the mid-frame T // 2, and T must be odd.
+        start: index of the first averaged frame; the run may then be anywhere and n even. By default the run
+            is centred on the mid-frame T // 2, and T must be odd.
 
     Returns:
         (..., H, W) in [0, 1], dtype and device of the frames.
 
     Raises:
-        ValueError: if the frames do not hold such a run, or are not floats.
+        ValueError: if there is no such run of frames, or they are not floats.
     """
     if start is None:
         return temporal_ladder(frames, (n,), crf)[n]
@@ -42,13 +42,11 @@ def temporal_level(frames: Tensor, n: int, crf: CRF = IDENTITY, *, start: int | 
 def temporal_ladder(
     frames: Tensor, levels: Collection[int] | None = None, crf: CRF = IDENTITY
 ) -> dict[int, Tensor]:
-    """Levels of one exposure, all around its mid-frame: TL(n - 2) drops the first and the last frame of TL n.
-
-    One running sum serves all levels, and each frame is linearised once.
+    """Levels of one exposure, centred on its mid-frame, from one running sum that linearises each frame once.
 
     Args:
         frames: (T, ..., H, W) in [0, 1], float, T odd; the mid-frame is T // 2.
-        levels: which levels, odd, from 1 to T; by default all.
+        levels: odd, from 1 to T; by default all.
         crf: camera response function g.
 
     Returns:
@@ -60,25 +58,25 @@ def temporal_ladder(
     _check_frames(frames)
     if len(frames) % 2 == 0:
         raise ValueError(f"{len(frames)} frames have no mid-frame; give an odd number")
-    wanted = set(range(1, len(frames) + 1, 2) if levels is None else levels)
-    for n in wanted:
+    ordered = sorted(set(range(1, len(frames) + 1, 2) if levels is None else levels))
+    for n in ordered:
         if n < 1 or n % 2 == 0 or n > len(frames):
             raise ValueError(f"a level of {len(frames)} frames is an odd number up to {len(frames)}, not {n}")
     middle, dtype = len(frames) // 2, _sum_dtype(frames)
-    means = centred_means(lambda index: crf.decode(frames[index].to(dtype)), len(frames), sorted(wanted))
+    means = centred_means(lambda index: crf.decode(frames[index].to(dtype)), len(frames), ordered)
     return {
         n: frames[middle].clone() if n == 1 else crf.encode(mean).to(frames)
-        for n, mean in zip(sorted(wanted), means, strict=True)
+        for n, mean in zip(ordered, means, strict=True)
     }
 
 
 def centred_means(frame: Callable[[int], Tensor], frames: int, counts: Sequence[int]) -> Iterator[Tensor]:
-    """Means over growing runs of frames around the mid-frame, by one running sum.
+    """Means over increasing runs of frames around the mid-frame, from one running sum.
 
     Args:
-        frame: gives the frame of a number from 0, in linear light; each is asked for once.
-        frames: how many there are, odd.
-        counts: lengths of the runs, odd, growing.
+        frame: returns the frame with an index from 0, in linear light; called once for each frame.
+        frames: number of frames, odd.
+        counts: lengths of the runs, odd, increasing.
 
     Yields:
         The mean over each run.
@@ -101,5 +99,5 @@ def _check_frames(frames: Tensor) -> None:
 
 
 def _sum_dtype(frames: Tensor) -> torch.dtype:
-    """Half precision is summed in single precision."""
+    """At least single precision, for frames in half precision."""
     return torch.promote_types(frames.dtype, torch.float32)

@@ -1,6 +1,6 @@
-"""What a camera does to an exposure after its response function: noise, compression, whole numbers.
+"""The simulated sensor: noise, compression and quantisation after the camera response function.
 
-Everything is batched tensor code that runs where the exposures are.
+All code is batched and runs on the device of the exposures.
 """
 
 import math
@@ -16,18 +16,18 @@ from mtdeblur.exposure.draws import Draws, SampleDraws
 
 @dataclass(frozen=True)
 class Sensor:
-    """What happens to an exposure after the camera response function.
+    """Settings of the sensor.
 
     Attributes:
-        noise: largest standard deviation of the noise at mid-grey, of [0, 1]; each sample draws its own.
-            The variance grows with the stored value v as 0.5 + v.
-        noisy: share of the samples that have noise.
-        compressed: share of the samples that are compressed.
+        noise: maximum standard deviation of the noise at mid-grey, relative to [0, 1]; random for each
+            sample. The variance is proportional to 0.5 + v for a stored value v.
+        noisy: share of the samples with noise.
+        compressed: share of the samples with compression.
         quality: range of the compression's quality, on JPEG's scale of 1 to 100.
 
     Raises:
-        ValueError: if a share lies outside of [0, 1], the noise is negative or not finite, or the range of
-            the quality is out of order or of the scale.
+        ValueError: if a share is outside [0, 1], the noise is negative or not finite, or the quality is not a
+            range within the scale, lowest first.
     """
 
     noise: float = 0.015
@@ -44,26 +44,26 @@ class Sensor:
 
 
 def check_sizes(**sizes: float) -> None:
-    """Raise ValueError, by name, for a size that is negative or not finite."""
+    """Raise ValueError for a size that is negative or not finite."""
     for name, size in sizes.items():
         if not 0 <= size < math.inf:
             raise ValueError(f"{name} must be 0 or more, not {size}")
 
 
 def check_shares(**shares: float) -> None:
-    """Raise ValueError, by name, for a share outside of [0, 1]."""
+    """Raise ValueError for a share outside [0, 1]."""
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is a share from 0 to 1, not {share}")
 
 
 def record(exposures: Tensor, sensor: Sensor, draws: Draws | Sequence[int]) -> Tensor:
-    """What the camera stores of exposures: noisy and compressed in part of the samples, and quantised.
+    """Add noise and compression to some of the samples, and quantise all of them.
 
     Args:
         exposures: (B, 3, H, W), stored values in [0, 1], float.
-        sensor: how noisy and how compressed.
-        draws: of everything random; B seeds stand for a sample each.
+        sensor: settings.
+        draws: random numbers, or B seeds.
 
     Returns:
         (B, 3, H, W) in [0, 1], multiples of 1/255.
@@ -104,17 +104,17 @@ _LUMINANCE = (
 
 
 def compress(images: Tensor, quality: Tensor) -> Tensor:
-    """Quantise 8x8 blocks in the frequency domain as JPEG does, 4:4:4, Cb and Cr by the luminance table too.
+    """JPEG's quantisation of 8x8 blocks in the frequency domain, 4:4:4, with one table for Y, Cb and Cr.
 
     Args:
         images: (B, 3, H, W) in [0, 1], float.
-        quality: (B,), whole numbers on JPEG's scale of 1 to 100, scaled as the IJG's library does.
+        quality: (B,), on JPEG's scale of 1 to 100 as the IJG's library defines it; rounded.
 
     Returns:
         (B, 3, H, W), about [0, 1].
     """
     if images.is_cuda and images.dtype != torch.float64:
-        # GPUs may round products to TF32, and coefficients would fall to other steps than on a CPU.
+        # GPUs may round products to TF32, which would quantise coefficients differently from a CPU.
         return compress(images.double(), quality).to(images)
     height, width = images.shape[-2:]
     to_ycc = images.new_tensor(
@@ -126,7 +126,7 @@ def compress(images: Tensor, quality: Tensor) -> Tensor:
     rows, columns = padded[2] // 8, padded[3] // 8
     blocks = ycc.reshape(-1, 3, rows, 8, columns, 8).transpose(3, 4)  # (B, 3, rows, columns, 8, 8)
     k = torch.arange(8, device=images.device, dtype=images.dtype)
-    basis = torch.cos((2 * k + 1) * k[:, None] * math.pi / 16) / 2  # (frequency, place): orthonormal DCT-II
+    basis = torch.cos((2 * k + 1) * k[:, None] * math.pi / 16) / 2  # (frequency, pixel): orthonormal DCT-II
     basis[0] /= math.sqrt(2)
     quality = quality.to(images).round()
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)[:, None, None]

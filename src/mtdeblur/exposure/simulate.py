@@ -1,9 +1,9 @@
-"""A simulated high-speed camera: from a sharp photograph, the frames of one exposure and its temporal levels.
+"""A simulated high-speed camera: frames and temporal levels of one exposure from a sharp photograph.
 
-The photograph is seen by a camera that moves along a smooth random path (translation, rotation and zoom)
-before a scene of varying depth; in part of the samples a second layer with a soft edge moves on its own.
-Everything is batched tensor code that runs where the photographs are. Frames are made in linear light; what
-comes after the camera response function is in `mtdeblur.exposure.sensor`.
+The camera moves along a smooth random path (translation, rotation and zoom) in front of a scene of varying
+depth; in some samples a second layer with a soft edge moves independently. All code is batched and runs on
+the device of the photographs. Frames are in linear light; `mtdeblur.exposure.sensor` simulates what follows
+the camera response function.
 """
 
 import math
@@ -23,26 +23,29 @@ from mtdeblur.exposure.sensor import check_shares, check_sizes
 FRAMES = 13
 """Frames of an exposure: TL13 is the paper's highest temporal level."""
 
+HIGHLIGHT = 0.9
+"""Stored value above which a photograph may have clipped a brighter scene."""
+
 
 @dataclass(frozen=True)
 class Motion:
-    """How the simulated camera and scene move during the 13 frames of an exposure.
+    """Motion of the simulated camera and scene during the 13 frames of an exposure.
 
     Attributes:
         length: longest path of the camera over TL13, in pixels.
-        still: share of the samples whose camera hardly moves: a path of at most 1 pixel, and as much less
-            rotation and zoom.
+        still: share of the samples with a nearly still camera: a path of at most 1 pixel, with rotation and
+            zoom reduced in proportion.
         rotation: standard deviation of the rotation over TL13, in degrees.
-        zoom: standard deviation of the zoom over TL13, as a factor's logarithm.
-        depth: standard deviation of the translation over the picture, as a share of itself (parallax).
+        zoom: standard deviation of the zoom over TL13, as the logarithm of a factor.
+        depth: standard deviation of the translation over the picture, relative to its mean (parallax).
         layers: share of the samples with an independently moving layer.
-        interpolation: of the frames. Bilinear ones are softer than the mid-frame, which a camera's are not;
-            bicubic ones hardly, but take three to four times as long.
-        substeps: moments of an exposure from one frame to the next. With 1 a long path shows as 13 separate
-            copies; a camera's shutter is open in between.
+        interpolation: of the frames. Bilinear frames are softer than the mid-frame, unlike a camera's;
+            bicubic frames are nearly as sharp, but take three to four times as long.
+        substeps: moments of the exposure per frame. With 1, a long path shows 13 separate copies, whereas a
+            camera's shutter stays open between frames.
 
     Raises:
-        ValueError: if a share lies outside of [0, 1], or a size is negative or not finite.
+        ValueError: if a share is outside [0, 1], or a size is negative or not finite.
     """
 
     length: float = 48.0
@@ -62,12 +65,12 @@ class Motion:
 
 
 class CameraPath(NamedTuple):
-    """Where each sample's camera is at each of T moments, from where it is at the middle one.
+    """Pose of each sample's camera at each of T moments, relative to the middle moment.
 
     Attributes:
         shift: (T, B, 2), pixels to the right and down.
-        angle: (T, B), radians, from right to down.
-        zoom: (T, B), logarithm of the factor; above 0 the camera sees more.
+        angle: (T, B), radians, clockwise.
+        zoom: (T, B), logarithm of the factor; above 0 the field of view is larger.
     """
 
     shift: Tensor
@@ -76,29 +79,30 @@ class CameraPath(NamedTuple):
 
 
 def margin(motion: Motion) -> int:
-    """Pixels that a photograph needs around the frames, so that the camera hardly ever sees its mirror."""
+    """Pixels of a photograph around the frames, so that its mirrored border is rarely in view."""
     return math.ceil(motion.length * (0.5 + motion.depth)) + 4
 
 
 class Scene:
-    """What the cameras of a batch see, moment by moment of one exposure each.
+    """One exposure a sample, as the view of its camera at each moment.
 
     Args:
-        photographs: (B, 3, H, W), linear light in [0, 1], float, H and W at least `size`; what stands outside
-            of a photograph is mirrored.
+        photographs: (B, 3, H, W), linear light in [0, 1], float, H and W at least `size`; continued outside
+            by their mirror images.
         size: height and width of the frames, in pixels; the mid-frame shows the photograph's middle, and the
-            moving layer where there is one.
-        motion: what moves, and how far.
-        draws: of everything random; B seeds stand for a sample each.
-        objects: like the photographs, of which the moving layers show a part; by default they show the
-            photographs turned around.
-        enlarge: (B,), by how much each photograph is enlarged; not at all by default.
+            moving layer if there is one.
+        motion: of camera and layers.
+        draws: random numbers, or B seeds.
+        objects: images of the moving layers, shaped like the photographs; by default the photographs turned
+            by 180 degrees.
+        enlarge: (B,), factor by which each photograph is enlarged; 1 by default.
+        brightest: (B,), upper bound of the light of each sample; 1 by default.
 
     Attributes:
-        moments: how many there are: 13 frames, and those in between.
+        moments: number of moments: 13 frames, and the substeps between them.
 
     Raises:
-        ValueError: if the photographs are smaller than the frames, or there is not a seed for each.
+        ValueError: if the photographs are smaller than the frames, or the number of seeds is not B.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Scene:
         draws: Draws | Sequence[int],
         objects: Tensor | None = None,
         enlarge: Tensor | None = None,
+        brightest: Tensor | None = None,
     ) -> None:
         batch, _, height, width = photographs.shape
         if min(height, width) < size:
@@ -119,13 +124,14 @@ class Scene:
         if len(draw) != batch:
             raise ValueError(f"{batch} photographs need {batch} seeds, not {len(draw)}")
         self.moments = (FRAMES - 1) * motion.substeps + 1
-        self.size, self.how = size, motion.interpolation
+        self.size, self.interpolation = size, motion.interpolation
         self.photographs, self.path = photographs, _finer(camera_path(draw, motion), motion.substeps)
         self.depth = 1 + motion.depth * _smooth_field(draw, size)
         self.enlarge = enlarge
+        self.brightest = 1.0 if brightest is None else brightest[:, None, None, None].to(photographs)
         self.layered = draw.chosen(motion.layers)
         path, shape = _finer(camera_path(draw, motion), motion.substeps), draw.normal(1, 5, 5)
-        if self.layered:  # the layer is seen through a shape with a soft edge
+        if self.layered:
             chosen = draw.index(self.layered)
             self.layered_index = chosen
             self.layer_path = CameraPath(*(part.index_select(1, chosen) for part in path))
@@ -135,15 +141,18 @@ class Scene:
             self.layer_enlarge = None if enlarge is None else enlarge.index_select(0, chosen)
 
     def frame(self, moment: int) -> Tensor:
-        """(B, 3, size, size), linear light in [0, 1], at a moment from 0; the middle one is sharp."""
-        frame = _seen(self.photographs, self.size, self.path, moment, self.depth, self.how, self.enlarge)
+        """(B, 3, size, size), linear light, at a moment from 0; the middle one is sharp."""
+        size, mode = self.size, self.interpolation
+        frame = _view(self.photographs, size, self.path, moment, self.depth, mode, self.enlarge)
         if self.layered:
-            path, size = self.layer_path, self.size
-            layer = _seen(self.objects, size, path, moment, None, self.how, self.layer_enlarge)
-            opacity = _seen(self.opacity, size, path, moment, None, self.how)
-            under = frame.index_select(0, self.layered_index)
-            frame = frame.index_copy(0, self.layered_index, under.lerp(layer, opacity))
-        return frame if self.how == "bilinear" else frame.clamp_(0, 1)  # bicubic overshoots at edges
+            path = self.layer_path
+            layer = _view(self.objects, size, path, moment, None, mode, self.layer_enlarge)
+            opacity = _view(self.opacity, size, path, moment, None, mode)
+            background = frame.index_select(0, self.layered_index)
+            frame = frame.index_copy(0, self.layered_index, background.lerp(layer, opacity))
+        if mode == "bilinear":
+            return frame
+        return frame.clamp_min_(0).clamp_max_(self.brightest)  # bicubic overshoots at edges
 
 
 def simulate_frames(
@@ -153,10 +162,10 @@ def simulate_frames(
     draws: Draws | Sequence[int],
     objects: Tensor | None = None,
 ) -> Tensor:
-    """The frames of one exposure of each photograph: every moment of a `Scene`, whose arguments these are.
+    """All frames of a `Scene` with these arguments.
 
     Returns:
-        (T, B, 3, size, size), linear light in [0, 1]: T = 13 frames, and the moments in between.
+        (T, B, 3, size, size), linear light in [0, 1]: T = 13 frames, and the substeps between them.
 
     Raises:
         ValueError: as `Scene` does.
@@ -174,6 +183,7 @@ def simulate_ladder(
     draws: Draws | Sequence[int],
     objects: Tensor | None = None,
     enlarge: Tensor | None = None,
+    brightest: Tensor | None = None,
 ) -> dict[int, Tensor]:
     """Temporal levels of one simulated exposure of each photograph.
 
@@ -181,26 +191,51 @@ def simulate_ladder(
         photographs: (B, 3, H, W), stored values in [0, 1], float, H and W at least `size`.
         size: height and width of the levels' images, in pixels.
         levels: odd, from 1 to 13.
-        motion: what moves, and how far.
-        crf: the camera response function; the frames are made and averaged in its linear light.
-        draws: of everything random; B seeds stand for a sample each.
-        objects: like the photographs, for the moving layers to show, see `Scene`.
-        enlarge: (B,), by how much each photograph is enlarged.
+        motion: of camera and layers.
+        crf: the camera response function; the frames are rendered and averaged in its linear light.
+        draws: random numbers, or B seeds.
+        objects: images of the moving layers, see `Scene`.
+        enlarge: (B,), factor by which each photograph is enlarged.
+        brightest: (B,), light of what is white in each photograph, see `brighten`; 1 by default.
 
     Returns:
         Level to image (B, 3, size, size), stored values in [0, 1].
 
     Raises:
-        ValueError: as `Scene` does, or if a level is none.
+        ValueError: as `Scene` does, or if a level is out of range.
     """
     for n in levels:
         if n not in range(1, FRAMES + 1, 2):
             raise ValueError(f"a level of {FRAMES} frames is an odd number up to {FRAMES}, not {n}")
-    shown = None if objects is None else crf.decode(objects)
-    scene = Scene(crf.decode(photographs), size, motion, draws, shown, enlarge)
+    light, shown = crf.decode(photographs), None if objects is None else crf.decode(objects)
+    if brightest is not None:
+        light = brighten(photographs, light, brightest)
+        shown = None if objects is None or shown is None else brighten(objects, shown, brightest)
+    scene = Scene(light, size, motion, draws, shown, enlarge, brightest)
     counts = [(n - 1) * motion.substeps + 1 for n in sorted(levels)]
     means = centred_means(scene.frame, scene.moments, counts)
     return {n: crf.encode(light).clamp(0, 1) for n, light in zip(sorted(levels), means, strict=True)}
+
+
+def brighten(stored: Tensor, light: Tensor, brightest: Tensor) -> Tensor:
+    """The light of a scene whose highlights a photograph has clipped at white.
+
+    Averaged over an exposure and clipped after it, such highlights smear into bright trails, as lamps do at
+    night; those of a clipped photograph would fade.
+
+    Args:
+        stored: (B, 3, H, W), stored values of a photograph in [0, 1].
+        light: the same in linear light.
+        brightest: (B,), factor of the light of pixels with two or more channels stored as 1. It falls to 1
+            in a quadratic curve where the second largest channel is stored as `HIGHLIGHT`: a single large
+            channel is more often a strong colour than a lamp.
+
+    Returns:
+        (B, 3, H, W), linear light from 0 to `brightest`.
+    """
+    second = stored.median(dim=1, keepdim=True).values
+    white = ((second - HIGHLIGHT) / (1 - HIGHLIGHT)).clamp(min=0)
+    return light * (1 + (brightest.to(light)[:, None, None, None] - 1) * white.square())
 
 
 def frames_along(
@@ -210,23 +245,23 @@ def frames_along(
     depth: Tensor | None = None,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Tensor:
-    """What a camera on a given path sees of the middle of plane images.
+    """The view of a camera on a given path over the middle of plane images.
 
     Args:
-        images: (B, C, H, W), float; what stands outside is mirrored.
+        images: (B, C, H, W), float; continued outside by their mirror images.
         size: height and width of the frames, in pixels.
         path: of each sample's camera, over T moments.
-        depth: (B, 1, size, size), by how much the shift is multiplied at each pixel; 1 by default.
+        depth: (B, 1, size, size), factor of the shift at each pixel; 1 by default.
         interpolation: between the pixels of the images.
 
     Returns:
         (T, B, C, size, size), dtype and device of the images.
     """
     moments = range(len(path.zoom))
-    return torch.stack([_seen(images, size, path, moment, depth, interpolation) for moment in moments])
+    return torch.stack([_view(images, size, path, moment, depth, interpolation) for moment in moments])
 
 
-def _seen(
+def _view(
     images: Tensor,
     size: int,
     path: CameraPath,
@@ -235,9 +270,9 @@ def _seen(
     interpolation: str,
     enlarge: Tensor | None = None,
 ) -> Tensor:
-    """(B, C, size, size): what `frames_along` says, at one moment."""
+    """(B, C, size, size): the frame of `frames_along` at one moment."""
     height, width = images.shape[-2:]
-    # Places are counted from the middle of the image, x to the right and y down, in halves of the image.
+    # Coordinates from the middle of the image, x to the right and y down, in half image sizes.
     x, y = (
         torch.arange(size, device=images.device, dtype=images.dtype) + (length - size) // 2 - (length - 1) / 2
         for length in (width, height)
@@ -258,7 +293,7 @@ def _seen(
 
 
 def _finer(path: CameraPath, substeps: int) -> CameraPath:
-    """The path at `substeps` moments a frame, straight in between."""
+    """The path at `substeps` moments a frame, by linear interpolation."""
     if substeps == 1:
         return path
     moments = (len(path.zoom) - 1) * substeps + 1
@@ -272,7 +307,7 @@ def _finer(path: CameraPath, substeps: int) -> CameraPath:
 
 
 def _soft_shape(coarse: Tensor, height: int, width: int) -> Tensor:
-    """(B, 1, height, width) opacities in [0, 1]: where a coarse field is positive, with a soft edge."""
+    """(B, 1, height, width) opacities in [0, 1]: the positive region of a coarse field, with a soft edge."""
     fine = functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
     return (fine * min(height, width) / 24 - 0.5).clamp(0, 1)
 

@@ -1,1 +1,1 @@
-"""Atomic files, and the journal of a long job."""
+"""Atomic files and journals."""

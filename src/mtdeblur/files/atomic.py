@@ -1,4 +1,4 @@
-"""Atomic files and folders: a reader sees the old file or the whole new one, never half of it."""
+"""Atomic files and folders: readers see the old file or the complete new one, never a partial one."""
 
 import errno
 import os
@@ -19,18 +19,17 @@ _PART = ".part"
 
 
 def reason(error: OSError) -> str:
-    """The system's reason in one line, without the error's number and the path."""
+    """The system's message in one line, without error number and path."""
     return error.strerror or type(error).__name__
 
 
 @contextmanager
 def atomic_path(path: Path) -> Generator[Path]:
-    """Give a temporary path in the folder of `path`; it takes the place of `path` when the block ends well.
+    """Yield a temporary path beside `path`, and rename it to `path` if the block succeeds.
 
-    The folder is made if it is missing. The temporary file has the suffix of `path`, is hidden, and is
-    synchronised to the disk before it is renamed. If the block raises anything, a keyboard interrupt
-    included, it is deleted and `path` is left as it was. A symbolic link at `path` is replaced; what it
-    points to stays.
+    A missing folder is created. The temporary file is hidden, has the suffix of `path` and is synchronised to
+    the disk before it is renamed. If the block raises (KeyboardInterrupt included), it is deleted and `path`
+    is unchanged. A symbolic link at `path` is replaced; its target is unchanged.
 
     Args:
         path: file to write.
@@ -39,14 +38,14 @@ def atomic_path(path: Path) -> Generator[Path]:
         an empty file to write or to replace.
 
     Raises:
-        UserError: if the system refuses the file: the folder cannot be made or written, `path` is a folder or
-            a device, the disk is full.
+        UserError: if the file cannot be written: the folder cannot be created or written, `path` is a folder
+            or a device, or the disk is full.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}{_PART}{path.suffix}")
     try:
         _refuse_unreplaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Unlike the private files of `tempfile`, this one gets the permissions that any new file would get.
+        # `tempfile` would make the file private; this one gets the usual permissions of a new file.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield temporary
@@ -62,7 +61,7 @@ def atomic_path(path: Path) -> Generator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file at once, or nothing.
+    """Write a file atomically.
 
     Raises:
         UserError: as `atomic_path` does.
@@ -72,7 +71,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text whole, as UTF-8; bytes of a file name that are not UTF-8 are escaped as JSON does it.
+    """Write text atomically as UTF-8; undecodable bytes of file names are escaped as in JSON.
 
     Raises:
         UserError: as `atomic_path` does.
@@ -82,15 +81,15 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Generator[Path]:
-    """Give a folder that is not there yet; it becomes `path`, also new, when the block ends well.
+    """Yield the path of a folder to create, and rename it to `path` if the block succeeds.
 
-    If it does not end well, what was written stays beside `path` until the next attempt begins anew.
+    If the block fails, the partial folder stays beside `path` until the next attempt deletes it.
 
     Args:
-        path: folder to make.
+        path: folder to create; it must not exist.
 
     Yields:
-        where to make it.
+        temporary path, which does not exist yet.
     """
     part = path.with_name(path.name + _PART)
     shutil.rmtree(part, ignore_errors=True)
@@ -99,71 +98,69 @@ def atomic_folder(path: Path) -> Generator[Path]:
 
 
 def plain_name(name: str) -> str:
-    """A file's name, or a part of it, as text that can be stored anywhere: bytes that are no text become %E9.
+    """Escape the bytes of a file name that are not UTF-8, such as %E9.
 
-    On most systems a file's name is any bytes. Python keeps those that are not UTF-8 in a form that neither
-    Parquet nor most other programs take.
+    Python represents such bytes as surrogates, which Parquet and most other programs reject.
     """
-    return re.sub("[\ud800-\udfff]", lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+    return re.sub("[\ud800-\udfff]", lambda match: f"%{ord(match[0]) & 0xFF:02X}", name)
 
 
 def distinct_names(places: Sequence[Any], names: Sequence[str]) -> list[str]:
-    """Names by which no two files are called alike, upper and lower case alike, and which can be stored.
+    """Make names unique, ignoring case, and escape them with `plain_name`.
 
-    A name that is the only one of its kind stays. Others get the names of so many folders before them as
-    tell them apart: `100-IMG_0001`; then what their suffix is; then a number.
+    Unique names are unchanged. Duplicates are prefixed with as many parent folders as needed
+    (`100-IMG_0001`), then extended by their suffix, then by a number.
 
     Args:
-        places: the files or folders: paths, or what has a name, a suffix and parents as these.
-        names: of each, such as its name without suffix.
+        places: the files or folders: paths, or objects with `name`, `suffix` and `parents`.
+        names: name of each, such as its stem.
 
     Returns:
-        The new name of each; see also `plain_name`.
+        The unique names, in order.
     """
-    found = [plain_name(name) for name in names]
+    unique = [plain_name(name) for name in names]
     paths = [Path(os.path.abspath(place)) if isinstance(place, Path) else place for place in places]
     folders = [[plain_name(folder.name) for folder in path.parents if folder.name] for path in paths]
     for depth in range(max(map(len, folders), default=0)):
         homes: dict[str, set[Path]] = {}
-        crowded = _crowded(found)
-        for index in crowded:
-            homes.setdefault(found[index].casefold(), set()).add(paths[index].parent)
-        for index in crowded:
-            apart = len(homes[found[index].casefold()]) > 1
-            if apart and depth < len(folders[index]):
-                found[index] = f"{folders[index][depth]}-{found[index]}"
-    for index in _crowded(found):
-        found[index] += plain_name(paths[index].suffix).replace(".", "-")
+        duplicates = _duplicates(unique)
+        for index in duplicates:
+            homes.setdefault(unique[index].casefold(), set()).add(paths[index].parent)
+        for index in duplicates:
+            if len(homes[unique[index].casefold()]) > 1 and depth < len(folders[index]):
+                unique[index] = f"{folders[index][depth]}-{unique[index]}"
+    for index in _duplicates(unique):
+        unique[index] += plain_name(paths[index].suffix).replace(".", "-")
     numbers = count(2)
-    while crowded := _crowded(found):
-        found[crowded[-1]] += f"-{next(numbers)}"
-    return found
+    while duplicates := _duplicates(unique):
+        unique[duplicates[-1]] += f"-{next(numbers)}"
+    return unique
 
 
-def _crowded(names: Sequence[str]) -> list[int]:
-    """Places of names that are not the only ones of their kind."""
-    times = Counter(name.casefold() for name in names)
-    return [index for index, name in enumerate(names) if times[name.casefold()] > 1]
+def _duplicates(names: Sequence[str]) -> list[int]:
+    """Indices of the names that occur more than once, ignoring case."""
+    counts = Counter(name.casefold() for name in names)
+    return [index for index, name in enumerate(names) if counts[name.casefold()] > 1]
 
 
 def read_whole(place: Any) -> bytes:
-    """What a file holds, on disk or wherever it is.
+    """The content of a file, local or remote.
 
     Raises:
-        OSError: if it cannot be read, or is no regular file: a pipe or device might never end.
+        OSError: if it cannot be read, or is not a regular file.
     """
     check_regular(place)
     return place.read_bytes()
 
 
 def check_regular(place: object) -> None:
-    """Refuse to open what a program might wait for without end.
+    """Refuse pipes, sockets and devices, reading from which might never end.
 
     Args:
-        place: a path; what is no path of this machine's is not looked at.
+        place: a local path; anything else is accepted unchecked.
 
     Raises:
-        OSError: if it cannot be looked at, or is a named pipe, a socket or a device.
+        OSError: if its status cannot be read, or it is a named pipe, a socket or a device.
     """
     if isinstance(place, Path):
         mode = place.stat().st_mode
@@ -172,17 +169,17 @@ def check_regular(place: object) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Delete the partial files of killed processes, in a folder and its sub-folders."""
+    """Delete the partial files that killed processes left in a folder and its sub-folders."""
     for part in folder.rglob(f".*{_PART}*"):
         if re.fullmatch(rf"\.[0-9a-f]{{16}}\{_PART}(\.\w+)?", part.name):
             part.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
-    """Check before long work that a file can be written at its end; nothing is created.
+    """Check before a long job that its output file can be written; nothing is created.
 
     Raises:
-        UserError: if `path` is a folder or a device, or the nearest folder that exists cannot be written.
+        UserError: if `path` is a folder or a device, or its nearest existing folder cannot be written.
     """
     try:
         _refuse_unreplaceable(path)
@@ -199,7 +196,7 @@ def check_writable(path: Path) -> None:
 
 
 def _refuse_unreplaceable(path: Path) -> None:
-    """Raise UserError where renaming over `path` would fail or do harm: folders and devices."""
+    """Raise UserError if `path` is a folder or a device, which must not be renamed over."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

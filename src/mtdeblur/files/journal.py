@@ -1,7 +1,8 @@
-"""The journal of a long job: a job that was killed at any moment resumes where it stopped.
+"""The journal of a long job, which lets a killed job resume where it stopped.
 
-A journal is a text file that only grows: first what the job is, then what is done, one JSON object a line,
-each on the disk before the job goes on. A line that a crash has torn, and all that follows it, is forgotten.
+A journal is an append-only text file of one JSON object a line: first the job's description, then its
+records, each synchronised to the disk before the job continues. An incomplete line, which a crash may leave,
+is dropped together with all lines after it.
 """
 
 import json
@@ -17,14 +18,14 @@ from mtdeblur.files.atomic import reason
 
 try:
     import fcntl
-except ImportError:  # Windows: two jobs at once are not noticed there
+except ImportError:  # Windows: no locking there
     fcntl = None
 
 Record = dict[str, Any]
 
 
 def plain(content: Any) -> Any:
-    """Content of JSON's types as JSON gives it back; numbers of NumPy and other libraries become Python's."""
+    """JSON content after a round trip through JSON; numbers of NumPy and other libraries become Python's."""
     return json.loads(json.dumps(content, default=_number))
 
 
@@ -39,7 +40,7 @@ class Journal:
     """An open journal; use `open_journal`.
 
     Attributes:
-        records: what earlier runs of the job have done, in order.
+        records: records of earlier runs of the job, in order.
     """
 
     def __init__(self, file: IO[bytes], records: list[Record]) -> None:
@@ -47,10 +48,10 @@ class Journal:
         self.records = records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Note what is done; it is on the disk when this returns.
+        """Append a record and synchronise it to the disk.
 
         Raises:
-            OSError: if it cannot be written, such as on a full disk.
+            OSError: if it cannot be written, for instance because the disk is full.
         """
         self._file.write(json.dumps(record, default=_number).encode() + b"\n")
         self._file.flush()
@@ -59,14 +60,14 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path, job: Mapping[str, Any]) -> Generator[Journal]:
-    """Open a job's journal while the block runs, and begin it if it is not there; the folder is made as well.
+    """Open a job's journal, and create it with its folder if it does not exist.
 
     Args:
         path: the file.
-        job: all that decides what the job does, of JSON's types.
+        job: everything that determines the job's output, of JSON's types.
 
     Raises:
-        UserError: if the journal is another job's, another process has it open, or it cannot be written.
+        UserError: if the journal belongs to another job, is locked by another process, or cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,8 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Generator[Journal]:
                 journal.append(job)
             elif records[0] != plain(job):
                 raise UserError(
-                    f"{path.parent} holds an unfinished job with other settings; repeat these, or delete it"
+                    f"{path.parent} holds an unfinished job with other settings; use the same settings, or "
+                    "delete the folder"
                 )
             yield journal
     except OSError as error:
@@ -87,10 +89,10 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Generator[Journal]:
 
 @contextmanager
 def lock_folder(folder: Path) -> Generator[None]:
-    """Keep other processes out of a folder while the block runs; the folder is made if it is not there.
+    """Lock a folder against other processes, and create it if it does not exist.
 
     Raises:
-        UserError: if another process is at work in it, or it cannot be written.
+        UserError: if another process has locked it, or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +113,7 @@ def _lock(file: IO[bytes], folder: Path) -> None:
 
 
 def _whole_records(file: IO[bytes]) -> list[Record]:
-    """The records up to the first that is not whole; the file is cut there."""
+    """The records before the first incomplete one; the file is truncated there."""
     records: list[Record] = []
     whole = 0
     file.seek(0)

@@ -1,1 +1,1 @@
-"""Deblurring pictures: exact tiling, the Deblurrer, and whole folders at once."""
+"""Deblurring of pictures and files, with exact tiling or blended windows."""

@@ -1,4 +1,4 @@
-"""Deblurring many files: what goes where, and one after the other without one bad file stopping the rest."""
+"""Deblurring of many files: planning of the outputs, and processing that skips failed files."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,17 +18,17 @@ from mtdeblur.media.pictures import SUFFIXES, Picture, list_pictures, read_pictu
 
 
 class Progressive(Protocol):
-    """What this module needs of a deblurrer."""
+    """The interface of a deblurrer that this module uses."""
 
     @property
     def iterations(self) -> int:
-        """How many estimates `progress` yields."""
+        """Number of estimates that `progress` yields."""
         ...
 
     def progress(self, image: NDArray[Any], report: Report | None, /) -> Iterator[NDArray[Any]]:
         """Yield every iteration's estimate, of the shape and dtype of `image`: (H, W, 3), uint8 or uint16.
 
-        `report` is told the share of the work that is done, from 0 to 1.
+        `report` receives the finished share of the work, from 0 to 1.
         """
         ...
 
@@ -40,7 +40,7 @@ class Job:
     Attributes:
         source: the photograph.
         target: its last estimate.
-        iterations: one file an iteration, in their order; empty if they are not wanted.
+        iterations: one file an iteration, in order; may be empty.
         comparison: the before/after picture, or None.
     """
 
@@ -51,30 +51,30 @@ class Job:
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """Every file that the job writes."""
+        """All files that the job writes."""
         return (self.target, *self.iterations, *([self.comparison] if self.comparison else []))
 
 
 class Observer:
-    """Is told of a batch's progress; the methods do nothing here, and a progress display overrides them."""
+    """Receiver of a batch's progress; a progress display overrides the empty methods."""
 
     def chose(self, line: str) -> None:
-        """What will run, and what it will cost, in one line."""
+        """The model and the estimated time, in one line."""
 
     def started(self, job: Job) -> None:
         """A job begins."""
 
     def advanced(self, job: Job, share: float) -> None:
-        """That share of a job's work is done, from 0 to 1."""
+        """A share of a job is finished, from 0 to 1."""
 
     def noticed(self, job: Job, notice: str) -> None:
-        """Something about a photograph that its owner should know, in one line."""
+        """A one-line notice about a photograph for the user."""
 
     def finished(self, job: Job) -> None:
-        """A job's files are all written."""
+        """All files of a job are written."""
 
     def failed(self, job: Job, reason: str) -> None:
-        """A job has been given up, for the reason in one line; the next one follows."""
+        """A job has failed, with the reason in one line; the next job follows."""
 
 
 def plan(
@@ -85,26 +85,25 @@ def plan(
     compare: bool = False,
     overwrite: bool = False,
 ) -> list[Job]:
-    """Decide which file becomes which, and refuse what would do harm before anything is done.
+    """Plan the outputs of photographs, and refuse unsafe plans before any file is written.
 
-    A folder among the inputs stands for the pictures in it and its sub-folders, whose structure is kept below
-    the output. The output is a file if its name ends in a picture's suffix (and it is no folder that exists),
-    and needs a single photograph; otherwise it is a folder, in which each file keeps its name. A photograph
-    whose name does not say that it is one gets `.png` behind it. Photographs of one name in different folders
-    get the folders' names before theirs.
+    A folder among the inputs represents all pictures in it and its sub-folders; the output has the same
+    structure. The output is a file if it has a picture's suffix and is not an existing folder; there must
+    then be a single photograph. Otherwise it is a folder in which each file keeps its name; `.png` is
+    appended to names without a picture's suffix, and duplicate names are prefixed with parent folders.
 
-    The extra files lie beside the target and have its suffix: `photo-iteration1.jpg`, `photo-compare.jpg`.
+    Extra files are beside the target and have its suffix: `photo-iteration1.jpg`, `photo-compare.jpg`.
 
     Args:
-        inputs: photographs and folders. Files are not opened; one that is missing fails when its turn comes.
+        inputs: photographs and folders. Files are not opened; a missing file fails when it is processed.
         output: a file or a folder.
-        iterations: how many intermediate estimates to save.
-        compare: write a before/after picture too.
-        overwrite: replace files that exist already, which are otherwise refused. An input is never replaced.
+        iterations: number of estimates to save.
+        compare: whether to write before/after pictures.
+        overwrite: whether to replace existing files. Inputs are never replaced.
 
     Raises:
-        UserError: if an output is an input (under whatever name), or two outputs are the same, or an output
-            exists or cannot be written, or a folder has no pictures, or the output is one file for several
+        UserError: if an output is an input (under any name), two outputs are the same, an output exists or
+            cannot be written, a folder contains no pictures, or the output is one file for several
             photographs.
     """
     jobs = [_job(source, target, iterations, compare) for source, target in _pairs(inputs, output)]
@@ -114,27 +113,27 @@ def plan(
     existing = [path for path in outputs if os.path.lexists(path)]
     if existing and not overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise UserError(f"{existing[0]} exists already{more}; choose another output or --overwrite")
+        raise UserError(f"{existing[0]} exists already{more}; choose another output or use --overwrite")
     for path in outputs:
         check_writable(path)
     return jobs
 
 
 def sizes(jobs: Sequence[Job]) -> list[tuple[int, int]]:
-    """Heights and widths of the jobs' photographs, without those that cannot be read."""
+    """Heights and widths of the readable photographs of the jobs."""
     return [size for job in jobs if (size := read_size(job.source)) is not None]
 
 
 def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer) -> int:
-    """Carry out the jobs in turn; each file is written whole or not at all.
+    """Process the jobs in turn; each file is written atomically.
 
     Args:
-        deblurrer: gives the estimates.
+        deblurrer: the deblurrer.
         jobs: from `plan`.
-        observer: is told of each job's start, progress and end.
+        observer: receives the start, progress and end of each job.
 
     Returns:
-        how many jobs failed.
+        number of failed jobs.
     """
     failures = 0
     for job in jobs:
@@ -149,9 +148,7 @@ def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer
             if not out_of_memory(error):
                 raise
             failures += 1
-            observer.failed(
-                job, f"cannot deblur {job.source}: not enough memory; a smaller --tile needs less"
-            )
+            observer.failed(job, f"cannot deblur {job.source}: not enough memory; use a smaller --tile")
         else:
             observer.finished(job)
     return failures
@@ -160,7 +157,7 @@ def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer
 def _deblur(deblurrer: Progressive, job: Job, observer: Observer) -> None:
     blurred = read_picture(job.source)
     if blurred.pages > 1:
-        observer.noticed(job, f"{job.source} holds {blurred.pages} pictures; only the first is deblurred")
+        observer.noticed(job, f"{job.source} contains {blurred.pages} pictures; only the first is deblurred")
     estimate = blurred.pixels
     progress = deblurrer.progress(blurred.pixels, partial(observer.advanced, job))
     for iteration, estimate in enumerate(progress):
@@ -173,28 +170,28 @@ def _deblur(deblurrer: Progressive, job: Job, observer: Observer) -> None:
 
 
 def _pairs(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Each photograph with its target; one that is named twice comes once."""
+    """Photographs and their targets, without duplicates."""
     single = _names_a_file(inputs, output)
     pairs: dict[tuple[Path, Path], None] = {}
     for given in inputs:
         if given.is_dir():
-            found = [path for path in list_pictures(given) if not _lies_in(path, output, given)]
-            if not found:
-                raise UserError(f"{given} has no pictures in it outside the output folder {output}")
-            pairs |= {(path, output / _target_name(path.relative_to(given))): None for path in found}
+            pictures = [path for path in list_pictures(given) if not _is_output(path, output, given)]
+            if not pictures:
+                raise UserError(f"{given} contains no pictures outside the output folder {output}")
+            pairs |= {(path, output / _target_name(path.relative_to(given))): None for path in pictures}
         else:
             pairs[given, output / _target_name(Path(given.name))] = None
     if not single:
-        return _told_apart(list(pairs))
+        return _with_distinct_targets(list(pairs))
     if len(pairs) > 1:
         raise UserError(
-            f"{output} is one file, but there are {len(pairs)} photographs; name a folder instead"
+            f"{output} is one file, but there are {len(pairs)} photographs; give a folder instead"
         )
     return [(source, output) for source, _ in pairs]
 
 
-def _told_apart(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Targets that photographs of different folders share get the names of these, as `100-IMG_0001.jpg`."""
+def _with_distinct_targets(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """Prefix shared targets with the names of the photographs' folders, as in `100-IMG_0001.jpg`."""
     sharing: dict[Path, list[int]] = {}
     for index, (_, target) in enumerate(pairs):
         sharing.setdefault(target, []).append(index)
@@ -209,21 +206,21 @@ def _told_apart(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
 
 
 def _names_a_file(inputs: Sequence[Path], output: Path) -> bool:
-    """Whether the output is a file; a name like result.gif is refused rather than taken for a folder's."""
+    """Whether the output is a file; a name such as result.gif is refused, not used for a folder."""
     if output.is_dir():
         return False
     if output.suffix.lower() in SUFFIXES:
         return True
     if output.suffix and len(inputs) == 1 and not inputs[0].is_dir():
         raise UserError(
-            f"cannot write {output}: a file's name must end in {', '.join(SUFFIXES)}, "
-            "and a folder with a dot in its name must exist already"
+            f"cannot write {output}: a file's name must end in {', '.join(SUFFIXES)}; to use it as a folder, "
+            "create it first"
         )
     return False
 
 
-def _lies_in(path: Path, output: Path, given: Path) -> bool:
-    """Whether a picture may be an earlier result, from an output folder inside the input folder."""
+def _is_output(path: Path, output: Path, given: Path) -> bool:
+    """Whether a picture of the folder `given` is in an output folder inside it, from an earlier run."""
     folder = output.resolve()
     return folder != given.resolve() and folder in path.resolve().parents
 
@@ -247,7 +244,7 @@ def _job(source: Path, target: Path, iterations: int, compare: bool) -> Job:
 
 
 def _refuse_inputs(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Compare files, not names: links and other spellings of an input's path are that input."""
+    """Refuse outputs that are inputs, under any name or link."""
     inputs = {identity: source for source in sources if (identity := _identity(source))}
     for path in outputs:
         identity = _identity(path)

@@ -1,4 +1,4 @@
-"""The deblurrer: weights, device, precision and tiling put together, from pictures to pictures."""
+"""The deblurrer, which combines weights, device, precision and tiling."""
 
 import time
 from collections import deque
@@ -22,12 +22,12 @@ from mtdeblur.weights.catalogue import DEFAULT, Quality, find_weights, offered
 from mtdeblur.weights.store import load_model
 
 Image = Any
-"""(H, W, 3) array, or what else `mtdeblur.inference.inputs.take` takes."""
+"""(H, W, 3) array, or another input of `mtdeblur.inference.inputs.take`."""
 
-# Untiled, a picture of 4 megapixels takes mtnaf about 1 GiB in bfloat16 and 2 in float32, mtrnn 2.5 and 4.
+# Without tiles, 4 megapixels need about 1 GiB in bfloat16 and 2 in float32 (mtnaf), or 2.5 and 4 (mtrnn).
 AUTO_TILE_ABOVE = 4_000_000  # pixels
 AUTO_TILE = 1024
-PROBE = 128  # side in pixels of the picture from which the time for others is estimated
+PROBE = 128  # side in pixels of the picture for the estimate of run time
 _WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
@@ -41,29 +41,29 @@ def load(
     precision: str | torch.dtype = "auto",
     tile: SupportsIndex | str = "auto",
 ) -> "Deblurrer":
-    """Make a deblurrer.
+    """Load a deblurrer.
 
     Args:
         weights: a name of the catalogue, or a path as for `load_network`.
-        quality: "fast", "good" or "best" in place of weights and iterations; "good" where neither weights nor
-            quality is given.
-        iterations: how many to run, an integer of any library; None for what the weights advise, or the
-            quality stands for.
-        or_fewer: run all steps of a model that has fewer than that, which is an error otherwise.
+        quality: "fast", "good" or "best" instead of weights and iterations; by default "good", if no weights
+            are given either.
+        iterations: number of iterations, an integer of any library; None for the number that the weights or
+            the quality advise.
+        or_fewer: accept a model with fewer steps and run all of them.
         device: "auto", "cpu", "gpu", "cuda", "cuda:1", "mps", or a device of PyTorch.
-        precision: "auto", "float32" or "bfloat16", or a dtype of PyTorch; auto takes bfloat16
-            where the processor is good at it.
-        tile: side in pixels of the parts that a picture is run over, "off" for the whole picture, or "auto".
-            For most networks these are tiles, which change the memory needed and not the result; auto takes
-            them above four megapixels. A network that takes in the whole picture at once runs over windows
-            that are blended, with another result; auto takes those at which the network is best.
+        precision: "auto", "float32" or "bfloat16", or a dtype of PyTorch; auto selects bfloat16 where the
+            device is fast at it.
+        tile: side in pixels of the parts that are processed separately, "off" for the whole picture, or
+            "auto". For most networks the parts are exact tiles, which save memory without changing the
+            result; auto uses them above four megapixels. For networks with a global operation they are
+            blended windows, which change the result; auto uses the network's best window size.
 
     Raises:
-        UserError: in one line, if any of these cannot be had.
+        UserError: if an argument is invalid or not available.
     """
     iterations = None if iterations is None else whole_number("iterations", iterations)
     if weights is not None and quality is not None:
-        raise UserError("weights and quality exclude one another: a quality stands for weights")
+        raise UserError("give either weights or a quality, not both: a quality selects weights")
     if weights is None:
         weights, advised = offered(quality or DEFAULT)
         iterations = advised if iterations is None else iterations
@@ -76,13 +76,13 @@ class Deblurrer:
     """Deblurs pictures with one model.
 
     Attributes:
-        steps: what is carried out.
+        steps: the steps to run.
         contract: facts of the network.
-        networks: the members of the model as progressive networks, on the device and in the precision chosen.
-        device: where it runs.
+        networks: the members of the model, on the device and in the chosen precision.
+        device: of the computation.
         precision: "float32" or "bfloat16".
         tile: side of tiles or windows, "off" or "auto".
-        name: what the weights are called.
+        name: of the weights.
     """
 
     steps: Sequence[Step]
@@ -103,26 +103,26 @@ class Deblurrer:
         tile: SupportsIndex | str = "auto",
         name: str = "network",
     ) -> None:
-        """Take over a model of the registry, which moves to the device.
+        """Wrap a model of the registry and move it to the device.
 
         Args:
             network: the model.
-            iterations: how many to run, or the steps themselves; None for the network's own.
+            iterations: number of iterations, or the steps themselves; None for the network's own.
             device: as for `load`.
             precision: as for `load`.
             tile: as for `load`.
-            name: what the weights are called in `describe`.
+            name: of the weights in `describe`.
 
         Raises:
             UserError: as `load` does.
         """
         self.name = name
         self.contract = cast(Contract, network.contract)
-        wanted = default_steps(network) if iterations is None else iterations
-        if isinstance(wanted, Sequence) and not isinstance(wanted, str) and wanted:
-            self.steps = wanted
+        steps = default_steps(network) if iterations is None else iterations
+        if isinstance(steps, Sequence) and not isinstance(steps, str) and steps:
+            self.steps = steps
         else:
-            self.steps = (Step(),) * whole_number("iterations", wanted)
+            self.steps = (Step(),) * whole_number("iterations", steps)
         self.tile = _check_tile(tile)
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.contract, self.device)
@@ -131,37 +131,37 @@ class Deblurrer:
 
     @property
     def iterations(self) -> int:
-        """How many iterations are run."""
+        """Number of iterations."""
         return len(self.steps)
 
     def __call__(self, image: Image) -> Image:
         """Deblur one picture.
 
         Args:
-            image: (H, W, 3) RGB, uint8, uint16, or float32 in [0, 1]; H and W from 1 pixel up. Or a picture
-                of Pillow, or a tensor (3, H, W) or (1, 3, H, W), see `mtdeblur.inference.inputs.take`.
+            image: (H, W, 3) RGB, uint8, uint16, or float32 in [0, 1], of any size. Or a Pillow image, or a
+                tensor (3, H, W) or (1, 3, H, W), see `mtdeblur.inference.inputs.take`.
 
         Returns:
-            The last iteration's estimate, of the same kind, shape and dtype, clamped and, for integers,
+            The last iteration's estimate, of the same type, shape and dtype, clamped and, for integers,
             rounded.
 
         Raises:
-            ValueError: if the picture is none of these.
-            UserError: if the network gives numbers that are not finite.
+            ValueError: if the image has another type, shape or dtype.
+            UserError: if the network's output is not finite.
         """
         pixels, back = take(image)
         last = deque(self._run(_to_tensor(pixels)), maxlen=1).pop()
         return back(_to_array(last, pixels.dtype))
 
     def progress(self, image: Image, report: Report | None = None) -> Iterator[Image]:
-        """Deblur one picture and give the estimate of every iteration; as `__call__` otherwise.
+        """Deblur one picture and yield the estimate of every iteration; otherwise like `__call__`.
 
-        Estimates at a lower scale are enlarged bilinearly. Over windows, those of a large picture come all at
-        the end.
+        Estimates at a lower scale are enlarged bilinearly. With blended windows, all estimates of a large
+        picture are yielded at the end.
 
         Args:
             image: as for `__call__`.
-            report: told the share of the work that is done, from 0 to 1.
+            report: receives the finished share of the work, from 0 to 1.
         """
         pixels, back = take(image)
         estimates = self._run(_to_tensor(pixels), report)
@@ -174,11 +174,11 @@ class Deblurrer:
             blurred: (B, 3, H, W) in [0, 1], float, on any device.
 
         Returns:
-            An iterator over (B, 3, H, W) in [0, 1], float32, on the deblurrer's device. Whether the numbers
-            are finite is not checked, for a device would have to be waited for.
+            An iterator over (B, 3, H, W) in [0, 1], float32, on the deblurrer's device. They are not checked
+            for NaN or infinity, which would synchronise the device.
 
         Raises:
-            ValueError: if it is no tensor, or the shape or the dtype does not fit.
+            ValueError: if it is not a tensor of that shape and dtype.
         """
         if not isinstance(blurred, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             kind = type(blurred).__name__
@@ -186,14 +186,13 @@ class Deblurrer:
         return (estimate.clamp(0, 1) for estimate in self._run(blurred))
 
     def window(self, height: int, width: int) -> int | None:
-        """Side, at most, of the windows over which a picture of that size is run; None for no windows.
+        """Maximum side of the blended windows for a picture of that size; None without windows.
 
-        Windows give another result than the whole picture; exact tiles do not. Only networks that take in
-        the whole picture at once are run over windows.
+        Only networks with a global operation use windows, which, unlike exact tiles, change the result.
 
         Args:
             height: of the picture, in pixels.
-            width: likewise.
+            width: of the picture, in pixels.
         """
         if self.contract.global_operation is None or self.tile == "off":
             return None
@@ -205,13 +204,13 @@ class Deblurrer:
         return -(-side // self.contract.multiple) * self.contract.multiple
 
     def describe(self, sizes: Sequence[tuple[int, int]]) -> str:
-        """What is run over pictures of these heights and widths, and about how long it takes, in one line."""
+        """Model, device and estimated time for pictures of these heights and widths, in one line."""
         steps = f"{self.iterations} step{'s' if self.iterations > 1 else ''}"
         parts = [f"{self.name}: {steps}", f"{self.precision} on {self.device}"]
         if sides := {side for size in sizes if (side := self.window(*size)) is not None}:
             side = " or ".join(map(str, sorted(sides)))
             parts.append(
-                f"blended windows of up to {side} pixels (the whole picture at once gives another result)"
+                f"blended windows of up to {side} pixels (the result differs from that of the whole picture)"
             )
         if sizes:
             pixels = sum(height * width for height, width in sizes) / 1e6
@@ -219,21 +218,21 @@ class Deblurrer:
         return ", ".join(parts)
 
     def estimate_seconds(self, sizes: Iterable[tuple[int, int]]) -> float:
-        """About how long pictures of these heights and widths will take, from two runs over a small one."""
+        """Estimated time for pictures of these heights and widths, measured on a small picture."""
         side = -(-PROBE // self.contract.multiple) * self.contract.multiple
         probe = torch.zeros(1, 3, side, side)
         seconds = 0.0
-        for _ in range(2):  # of which the first warms up
+        for _ in range(2):  # the first is a warm-up
             started = time.perf_counter()
             deque((estimate.cpu() for estimate in self._run(probe)), maxlen=0)
             seconds = time.perf_counter() - started
         return seconds / side**2 * sum(self._pixels_run(*size) for size in sizes)
 
     def _pixels_run(self, height: int, width: int) -> int:
-        """Pixels of a picture, counted once for each window that they lie in."""
+        """Pixels of all windows of a picture."""
         side = self.window(height, width) or max(height, width)
-        found = (spans(length, side, self.contract.multiple) for length in (width, height))
-        across, down = (sum(len(span.weights) for span in axis) for axis in found)
+        axes = (spans(length, side, self.contract.multiple) for length in (width, height))
+        across, down = (sum(len(span.weights) for span in axis) for axis in axes)
         return across * down
 
     def _run(self, blurred: Tensor, report: Report | None = None) -> Iterator[Tensor]:
@@ -258,7 +257,7 @@ class Deblurrer:
 
 
 def _in_words(seconds: float) -> str:
-    """A duration to about two digits: 0.4 s, 12 s, 7 min, 1.5 h."""
+    """A duration with about two digits: 0.4 s, 12 s, 7 min, 1.5 h."""
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 3 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
@@ -296,12 +295,12 @@ def _to_array(estimate: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
     """(1, 3, H, W) to (H, W, 3), clamped and, for integers, rounded.
 
     Raises:
-        UserError: if a number is not finite: of a diverged network no picture can be made.
+        UserError: if the estimate is not finite, as that of a diverged network.
     """
     if not bool(torch.isfinite(estimate).all()):
         raise UserError(
-            "the network gives numbers that are not finite (NaN or infinity): its weights have diverged, or "
-            "overflow in this precision; try --precision float32, or other weights"
+            "the network's output is not finite (NaN or infinity): its weights have diverged, or overflow in "
+            "this precision; try --precision float32, or other weights"
         )
     values: NDArray[Any] = estimate[0].clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
     if dtype.name == "float32":

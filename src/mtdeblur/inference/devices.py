@@ -1,4 +1,4 @@
-"""Where and in which precision a network runs; what it computes stays the network's own affair."""
+"""Choice of device and precision, and preparation of networks for inference."""
 
 import platform
 import re
@@ -14,18 +14,18 @@ from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, infe
 _ALLOCATORS = re.compile(
     r"DefaultCPUAllocator: |CUDA (error: )?out of memory|MPS backend out of memory|_STATUS_ALLOC_FAILED"
 )
-"""What allocators say that raise a plain RuntimeError."""
+"""Messages of allocators that raise a plain RuntimeError."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TorchEngine:
-    """A network on one device, in one precision, channels-last; again a progressive network.
+    """A progressive network for inference, on one device, in one precision, channels-last.
 
-    In bfloat16 the parameters and everything between them are bfloat16, but the images stay float32 and the
-    residual is added to I0 in float32, so that only the residual is rounded.
+    In bfloat16, parameters and features are bfloat16, but images are float32 and the residual is added to I0
+    in float32, so that only the residual is rounded.
 
     Args:
-        network: as `prepare` left it.
+        network: prepared by `prepare`.
     """
 
     def __init__(self, network: ProgressiveNetwork) -> None:
@@ -41,16 +41,16 @@ class TorchEngine:
 def prepare(
     model: nn.Module, needed: Collection[int], device: torch.device, precision: str
 ) -> list[ProgressiveNetwork]:
-    """Make a model ready for inference: on the device, in the precision, channels-last.
+    """Prepare a model for inference: device, precision and channels-last layout.
 
     Args:
-        model: one of the registry, or several; it is changed, and is for inference from then on.
-        needed: numbers of the members that will run; the others stay as they are.
-        device: where to run.
+        model: one of the registry, or several; modified in place.
+        needed: numbers of the members that will run; the others are unchanged.
+        device: of the computation.
         precision: one of `contract.precisions`.
 
     Returns:
-        The members; on a processor, a network's inference form where it offers one.
+        The members; on a CPU, their inference forms where these exist.
     """
     parts = list(members(model.eval()))
     for number in needed:
@@ -65,10 +65,10 @@ def prepare(
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """The device of that name; "auto" takes CUDA, then Apple's GPU, then the CPU, and "gpu" all but the CPU.
+    """The device of that name; "auto" selects CUDA, MPS or the CPU, in this order, and "gpu" CUDA or MPS.
 
     Raises:
-        UserError: if there is no such device on this machine.
+        UserError: if the device is not available.
     """
     if name in ("auto", "gpu"):
         if torch.cuda.is_available():
@@ -93,21 +93,21 @@ def choose_device(name: str | torch.device) -> torch.device:
 
 
 def choose_precision(name: str | torch.dtype, contract: Contract, device: torch.device) -> str:
-    """The precision of that name; "auto" takes bfloat16 where device and network are good at it.
+    """The precision of that name; "auto" selects bfloat16 if network and device support it well.
 
     Raises:
-        UserError: if it is not one that the network runs in without visible loss.
+        UserError: if it is not one of the network's precisions.
     """
     name = str(name).removeprefix("torch.")
     if name == "auto":
         return "bfloat16" if "bfloat16" in contract.precisions and fast_bfloat16(device) else "float32"
     if name not in contract.precisions:
-        raise UserError(f"precision {name!r} is none of auto, {', '.join(contract.precisions)}")
+        raise UserError(f"precision {name!r} is not one of auto, {', '.join(contract.precisions)}")
     return name
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware, so that it is faster than float32."""
+    """Whether the device multiplies bfloat16 in hardware, faster than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
@@ -117,10 +117,10 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the machine or its accelerator has too little memory.
+    """Whether an error reports that the machine or its accelerator has too little memory.
 
-    PyTorch's allocator for the CPU raises a RuntimeError that only its text tells from others. An error that
-    merely speaks of memory, such as an illegal access to it, is none of these.
+    PyTorch's CPU allocator raises a RuntimeError that only its text identifies. Other errors that mention
+    memory, such as an illegal access, do not count.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

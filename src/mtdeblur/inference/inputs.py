@@ -1,4 +1,4 @@
-"""What pictures people have in Python, and how a result becomes one of the same kind."""
+"""Conversion of arrays, tensors and Pillow images to pixels, and of results back to the same type."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -12,11 +12,11 @@ Pixels = NDArray[Any]
 
 
 class Taken(NamedTuple):
-    """A picture that was handed over.
+    """A converted input.
 
     Attributes:
-        pixels: (H, W, 3), or whatever the array is that was given.
-        back: makes pixels of the same shape and dtype a picture of the kind that was handed over.
+        pixels: (H, W, 3); an array input unchanged, of any shape.
+        back: converts pixels of the same shape and dtype to the type of the input.
     """
 
     pixels: Pixels
@@ -24,32 +24,33 @@ class Taken(NamedTuple):
 
 
 def take(image: Any) -> Taken:
-    """Take a picture of any kind that a deblurrer knows.
+    """Convert an image of any supported type to pixels.
 
     Args:
         image: one of these.
 
-            - An array, (H, W, 3), which is given back as an array.
-            - A tensor, (3, H, W) or (1, 3, H, W), or (H, W, 3) where only the last axis has three channels;
-              uint8, uint16, or floating point in [0, 1]. A result has its shape and dtype, and its device.
-            - A picture of Pillow in any mode. A result has its mode, its transparency and its metadata; of
-              palettes and of what Pillow cannot make of RGB it is RGB, or RGBA with transparency.
+            - An array, (H, W, 3); the result is an array.
+            - A tensor, (3, H, W) or (1, 3, H, W), or (H, W, 3) if only the last axis has length 3; uint8,
+              uint16, or floating point in [0, 1]. The result has its shape, dtype and device.
+            - A Pillow image of any mode with 8 or 16 bits. The result has its mode, transparency and
+            metadata;
+              for palettes and modes that Pillow cannot make from RGB it is RGB or, with transparency, RGBA.
 
     Raises:
         ValueError: if it is none of these.
     """
     if isinstance(image, np.ndarray):
-        return Taken(cast(Pixels, image), _as_it_is)
+        return Taken(cast(Pixels, image), _unchanged)
     if isinstance(image, Tensor):
         return _take_tensor(image)
     if type(image).__module__.startswith("PIL.") or hasattr(image, "getbands"):
         return _take_pillow(image)
     if hasattr(image, "__array__"):
-        return Taken(np.asarray(image), _as_it_is)
-    raise ValueError(f"image must be an array, a tensor or a picture of Pillow, not {type(image).__name__}")
+        return Taken(np.asarray(image), _unchanged)
+    raise ValueError(f"image must be an array, a tensor or a Pillow image, not {type(image).__name__}")
 
 
-def _as_it_is(pixels: Pixels) -> Pixels:
+def _unchanged(pixels: Pixels) -> Pixels:
     return pixels
 
 
@@ -90,7 +91,7 @@ def _take_pillow(image: Any) -> Taken:
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         info.pop("icc_profile", None)
     elif image.mode in ("I", "F"):
-        raise ValueError(f"a picture of Pillow must have 8 or 16 bits a channel, not the mode {image.mode!r}")
+        raise ValueError(f"a Pillow image must have 8 or 16 bits a channel, not the mode {image.mode!r}")
 
     def back(pixels: Pixels) -> Any:
         result = Image.fromarray(_mean(pixels) if grey else pixels)
@@ -103,7 +104,7 @@ def _take_pillow(image: Any) -> Taken:
 
 
 def _mean(pixels: Pixels) -> Pixels:
-    """(H, W, 3) integers to the rounded mean of the channels, (H, W)."""
+    """Rounded mean over the channels of (H, W, 3) integers: (H, W)."""
     return np.rint(pixels.mean(axis=2)).astype(pixels.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Exact tiling: one iteration carried out tile by tile gives what it gives on the whole picture."""
+"""Exact tiling: one iteration tile by tile, with the same result as on the whole picture."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,9 +17,9 @@ from mtdeblur.networks.contract import (
 
 
 class Span(NamedTuple):
-    """Along one axis, in pixels: the core [start, stop) that a tile answers for, in the window it looks at.
+    """A tile along one axis, in pixels: its core [start, stop) in its window, which includes the halo.
 
-    The methods give the slices for a map that is `scale` times smaller than the picture.
+    The methods return slices for a map that is `scale` times smaller than the picture.
     """
 
     start: int
@@ -28,34 +28,35 @@ class Span(NamedTuple):
     window_stop: int
 
     def core(self, scale: int) -> slice:
-        """The core, in the whole."""
+        """The core in the picture."""
         return slice(self.start // scale, self.stop // scale)
 
     def window(self, scale: int) -> slice:
-        """The window, in the whole."""
+        """The window in the picture."""
         return slice(self.window_start // scale, self.window_stop // scale)
 
     def inner(self, scale: int) -> slice:
-        """The core, in the window."""
+        """The core in the window."""
         return slice((self.start - self.window_start) // scale, (self.stop - self.window_start) // scale)
 
 
 class TiledNetwork:
-    """A progressive network whose every step runs over tiles; again a progressive network.
+    """A progressive network that runs each step tile by tile.
 
-    Each tile is cut with a halo as wide as one iteration sees, so what is stitched together, the estimate and
-    both recurrent feature maps, equals the whole picture's step up to the rounding of floating point. The
-    next step starts from the stitched picture and state: no halo has to cover more than one iteration.
+    Each tile has a halo as wide as the receptive field of one iteration, so the stitched estimate and state
+    equal those of the whole picture up to rounding. The next step starts from the stitched estimate and
+    state: a halo need not cover more than one iteration.
 
-    Besides the picture-sized estimate and state, memory holds one tile and its halo at a time.
+    Besides the picture-sized estimate and state, memory contains one tile with its halo at a time.
     """
 
     def __init__(self, network: ProgressiveNetwork, tile: int) -> None:
         """Tile a network.
 
         Args:
-            network: what runs over the tiles.
-            tile: height and width of a tile in pixels without its halo; rounded up to the network's multiple.
+            network: the network.
+            tile: height and width of a tile without its halo, in pixels; rounded up to the network's
+                multiple.
 
         Raises:
             ValueError: if the tile is smaller than one pixel, or the network has a global operation.
@@ -70,11 +71,11 @@ class TiledNetwork:
 
     @property
     def contract(self) -> Contract:
-        """The facts of the network that is tiled."""
+        """The tiled network's contract."""
         return self.network.contract
 
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration; arguments, result and errors are the network's own."""
+        """One iteration; arguments, result and errors are those of the network."""
         contract, smaller = self.contract, self.contract.estimate_scale
         check_inputs(blurred, estimate, smaller)
         height, width = blurred.shape[-2:]
@@ -87,11 +88,11 @@ class TiledNetwork:
             for columns in _spans(blurred.shape[-1], self.tile, contract.halo):
                 image = blurred[..., rows.window(1), columns.window(1)]
                 before = estimate[..., rows.window(smaller), columns.window(smaller)]
-                seen = _window_of_state(state, rows, columns, contract.state_scales)
-                tile, tile_state = self.network(image, before, seen)
+                window = _window_of_state(state, rows, columns, contract.state_scales)
+                tile, tile_state = self.network(image, before, window)
                 parts = [tile, *(tile_state or ())]
                 if not whole:
-                    whole = [_room(part, blurred, scale) for part, scale in zip(parts, scales, strict=True)]
+                    whole = [_empty(part, blurred, scale) for part, scale in zip(parts, scales, strict=True)]
                 for part, scale, target in zip(parts, scales, whole, strict=True):
                     inner = part[..., rows.inner(scale), columns.inner(scale)]
                     target[..., rows.core(scale), columns.core(scale)] = inner
@@ -111,7 +112,7 @@ def _window_of_state(state: State, rows: Span, columns: Span, scales: tuple[int,
     return same_state(state, windows)
 
 
-def _room(part: Tensor, image: Tensor, scale: int) -> Tensor:
-    """Room for the whole picture's share of what `part` is a tile of: (B, C, H / scale, W / scale)."""
+def _empty(part: Tensor, image: Tensor, scale: int) -> Tensor:
+    """An empty picture-sized tensor for tiles like `part`: (B, C, H / scale, W / scale)."""
     size = (image.shape[0], part.shape[1], image.shape[-2] // scale, image.shape[-1] // scale)
     return torch.empty(size, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)

@@ -1,9 +1,8 @@
-"""Blended windows: networks that take in the whole picture at once, run over parts of it.
+"""Blended windows, for networks with a global operation, for which exact tiles are not possible.
 
-Exact tiles (`mtdeblur.inference.tiling`) are not possible for such a network. Each window is deblurred as a
-picture of its own, through all steps; where windows overlap, their estimates are averaged with weights that
-fall off linearly towards a window's edge. So memory is bounded, and a network trained on small patches mostly
-does better than on the whole picture (Chu et al., ECCV 2022); but the result is another one.
+Each window is deblurred as a separate picture through all steps; overlapping estimates are averaged with
+weights that decrease linearly towards a window's edge. Memory is bounded, and networks trained on small
+patches usually give better results than on the whole picture (Chu et al., ECCV 2022), but different ones.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,21 +15,21 @@ from mtdeblur.networks.contract import ProgressiveNetwork
 from mtdeblur.networks.unroll import Step, resize, unroll
 
 OVERLAP = 64
-"""Pixels that neighbouring windows share at least; no more than a quarter of a window."""
+"""Minimum overlap of neighbouring windows in pixels, but at most a quarter of a window."""
 TOGETHER_UP_TO = 1_500_000
-"""Pixels of a picture whose windows advance together, step by step, so that whole estimates come early; the
-state of every window is kept. Windows of a larger picture go through all their steps one after the other."""
+"""Up to this many pixels, all windows of a picture advance together, step by step: estimates are available
+early, and all states are in memory. The windows of larger pictures run one after the other."""
 
 Report = Callable[[float], None]
-"""Told the share of the work that is done, from 0 to 1."""
+"""Receives the finished share of the work, from 0 to 1."""
 
 
 class Span(NamedTuple):
     """A window along one axis.
 
     Attributes:
-        place: where it lies, in pixels.
-        weights: of its pixels, (length,); those of all windows add up to 1 at each pixel of the picture.
+        place: its pixels in the picture.
+        weights: of its pixels, (length,); the weights of all windows add up to 1 at each pixel.
     """
 
     place: slice
@@ -38,20 +37,20 @@ class Span(NamedTuple):
 
 
 def spans(length: int, side: int, multiple: int = 1) -> list[Span]:
-    """Windows along one axis: all of one length, evenly spread, from the first pixel to the last.
+    """Windows of equal length along one axis, evenly spaced over all pixels.
 
-    There are as many as windows of that side need to overlap enough; then they are made smaller while as many
-    still do, down to three quarters.
+    Their number is the smallest with enough overlap for windows of `side`. The windows are then reduced as
+    far as the overlap allows, to at least three quarters of `side`.
 
     Args:
         length: of the picture, in pixels.
-        side: of a window, at most; one window covers a picture that is not longer.
-        multiple: of the network; smaller windows keep to it.
+        side: maximum length of a window; a shorter picture has one window.
+        multiple: of the network, for the length of reduced windows.
     """
     overlap = min(OVERLAP, side // 4)
     number = max(1, -(-(length - overlap) // (side - overlap)))
-    enough = max(-(-(length + (number - 1) * overlap) // number), -(-3 * side // 4))
-    side = min(-(-enough // multiple) * multiple, side, length)
+    smallest = max(-(-(length + (number - 1) * overlap) // number), -(-3 * side // 4))
+    side = min(-(-smallest // multiple) * multiple, side, length)
     places = [round(n * (length - side) / max(1, number - 1)) for n in range(number)]
     ramp = torch.arange(1, side + 1, dtype=torch.float64)
     ramp = torch.minimum(ramp, ramp.flip(0)).clamp(max=overlap + 1)
@@ -75,8 +74,8 @@ def unroll_windows(
         networks: the members of a model.
         blurred: I0, (B, 3, H, W) in [0, 1], float.
         steps: one or more.
-        side: of the windows, at most, in pixels.
-        report: told how far the work is.
+        side: maximum side of a window, in pixels.
+        report: receives the finished share of the work, from 0 to 1.
 
     Yields:
         (B, 3, H, W), not clamped; estimates at a lower scale are enlarged bilinearly.
@@ -103,7 +102,7 @@ def unroll_windows(
         return
     totals = [torch.zeros_like(blurred) for _ in steps]
     for number in range(len(windows)):
-        run, runs[number] = runs[number], iter(())  # its state goes with it
+        run, runs[number] = runs[number], iter(())  # to free its state afterwards
         for step, estimate in enumerate(run):
             add(totals[step], number, estimate, number * len(steps) + step + 1)
     while totals:

@@ -1,1 +1,1 @@
-"""Picture and video files, with all but the pixels kept, and sheets of pictures before and after."""
+"""Picture and video files with their metadata, and before/after sheets."""

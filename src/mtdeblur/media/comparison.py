@@ -1,4 +1,4 @@
-"""Before and after in one picture."""
+"""Before/after pictures."""
 
 import numpy as np
 
@@ -6,14 +6,14 @@ from mtdeblur.media.pictures import Picture, Pixels
 
 
 def side_by_side(before: Picture, after: Picture) -> Picture:
-    """Both pictures upright, left and right of a thin white line.
+    """Both pictures upright, separated by a thin white line.
 
     Args:
         before: (H, W, 3) pixels in its stored orientation.
         after: the same photograph with other pixels.
 
     Returns:
-        a picture with the first one's depth, greyness, alpha and colour profile, and no other metadata.
+        a picture with the depth, greyness, alpha and colour profile of `before`, without other metadata.
 
     Raises:
         ValueError: if the two differ in size or depth.
@@ -32,7 +32,7 @@ def side_by_side(before: Picture, after: Picture) -> Picture:
 
 
 def _join(left: Pixels, right: Pixels) -> Pixels:
-    """Two (H, W) or (H, W, 3) arrays beside each other, about a 200th of a picture's width between them."""
+    """Two (H, W) or (H, W, 3) arrays side by side, with a line of about W / 200 pixels between them."""
     height, width = left.shape[:2]
     white = np.iinfo(left.dtype).max
     line = np.full((height, max(2, round(width / 200)), *left.shape[2:]), white, left.dtype)

@@ -1,7 +1,7 @@
-"""Putting an EXIF block, unchanged, into an encoded JPEG, PNG, TIFF or WebP file.
+"""Insertion of unchanged EXIF blocks into encoded JPEG, PNG, TIFF and WebP files.
 
-libvips rebuilds EXIF from the tags that it understands; maker notes and unknown tags would suffer. So files
-are encoded without EXIF, and the original block is put in afterwards.
+libvips rebuilds EXIF from the tags that it knows, which damages maker notes and unknown tags. Files are
+therefore encoded without EXIF, and the original block is inserted afterwards.
 """
 
 import struct
@@ -14,13 +14,13 @@ _LONGEST_SEGMENT = 0xFFFF - 2
 
 
 def embed_exif(container: str, encoded: bytes, exif: bytes) -> bytes:
-    """Put an EXIF block into a file that has none.
+    """Insert an EXIF block into a file without one.
 
     Args:
         container: "jpeg", "png", "tiff" or "webp".
         encoded: the file.
-        exif: the block, beginning with its byte order mark. JPEG has no room for one longer than 65,527
-            bytes; the file then stays without.
+        exif: the block, beginning with its byte order mark. It is left out if it is longer than the 65,527
+            bytes that fit in JPEG.
 
     Returns:
         the file with the block.
@@ -37,12 +37,11 @@ def embed_exif(container: str, encoded: bytes, exif: bytes) -> bytes:
 
 
 def jfif(encoded: bytes, resolution: tuple[float, float] | None) -> bytes:
-    """Put the JFIF header with its pixel density into a JPEG file that has none.
+    """Insert the JFIF header with its pixel density into a JPEG file without one.
 
     Args:
         encoded: the JPEG file.
-        resolution: horizontal and vertical pixels a millimetre; None writes the square pixels of unknown
-            size.
+        resolution: horizontal and vertical pixels per millimetre; None for square pixels of unknown size.
     """
     unit, across, down = 0, 1, 1
     if resolution:
@@ -60,20 +59,20 @@ def _into_jpeg(encoded: bytes, exif: bytes) -> bytes:
     if len(content) > _LONGEST_SEGMENT:
         return encoded
     start = 2
-    if encoded[2:4] == b"\xff\xe0":  # behind the JFIF header, where readers look for it
+    if encoded[2:4] == b"\xff\xe0":  # after the JFIF header, where readers expect it
         start += 2 + int.from_bytes(encoded[4:6])
     return encoded[:start] + _segment(0xE1, content) + encoded[start:]
 
 
 def _into_png(encoded: bytes, exif: bytes) -> bytes:
-    start = 8 + 12 + int.from_bytes(encoded[8:12])  # behind the signature and the IHDR chunk
+    start = 8 + 12 + int.from_bytes(encoded[8:12])  # after the signature and the IHDR chunk
     body = b"eXIf" + exif
     chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))
     return encoded[:start] + chunk + encoded[start:]
 
 
 def _into_webp(encoded: bytes, exif: bytes) -> bytes:
-    """The chunks of an extended WebP file come in the order VP8X, ICCP, picture, EXIF, XMP."""
+    """Chunks of an extended WebP file are in the order VP8X, ICCP, picture, EXIF, XMP."""
     chunks: list[tuple[bytes, bytes]] = []
     position = 12
     while position < len(encoded):

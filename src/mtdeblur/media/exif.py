@@ -1,7 +1,7 @@
-"""EXIF blocks, byte for byte: what of them has to be read, patched, or moved into and out of a TIFF file.
+"""Byte-exact reading and patching of EXIF blocks, and their conversion from and to TIFF files.
 
-An EXIF block has the structure of a TIFF file: a header and directories of tags. In a JPEG, PNG or WebP file
-it is stored whole; a TIFF file has its tags in its own directory, so they have to be moved there tag by tag.
+An EXIF block has the structure of a TIFF file: a header and directories of tags. JPEG, PNG and WebP files
+contain it as a whole; in a TIFF file its tags are in the file's own directory and are copied one by one.
 """
 
 import struct
@@ -15,7 +15,7 @@ _POINTERS = {_EXIF, _GPS, _INTEROPERABILITY}
 # resolution, software, date, artist, computer, rating, copyright.
 _DESCRIPTIVE = {270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, _EXIF, _GPS}
 _RESOLUTION = {282, 283, 296}
-# Bytes of the units that byte order turns round, and of one value, for each TIFF type.
+# For each TIFF type: size of the unit that byte order reverses (_UNITS) and of one value (_SIZES), in bytes.
 _UNITS = {
     1: 1,
     2: 1,
@@ -74,7 +74,7 @@ _Directory = dict[int, _Entry]
 
 
 def orientation(exif: bytes | None) -> int:
-    """The orientation tag, 1 to 8; 1 (upright) where there is none or the block is malformed."""
+    """The orientation tag, 1 to 8; 1 (upright) if it is missing or the block is malformed."""
     try:
         position, layout = _find(exif or b"", ORIENTATION)
         value = struct.unpack_from(layout.order + "H", exif or b"", position)[0]
@@ -84,7 +84,7 @@ def orientation(exif: bytes | None) -> int:
 
 
 def upright(exif: bytes | None) -> bytes | None:
-    """The same block with an orientation of 1, for pixels that have been turned upright."""
+    """The block with an orientation of 1, for pixels that have been turned upright."""
     if exif is None or orientation(exif) == 1:
         return exif
     position, layout = _find(exif, ORIENTATION)
@@ -92,7 +92,7 @@ def upright(exif: bytes | None) -> bytes | None:
 
 
 def without_thumbnail(exif: bytes | None) -> bytes | None:
-    """The same block without the link to its second directory, a thumbnail of the picture as it was."""
+    """The block without the link to its second directory, which contains the thumbnail."""
     try:
         layout, start = _header(exif or b"")
         (entries,) = struct.unpack_from(layout.length, exif or b"", start)
@@ -104,7 +104,7 @@ def without_thumbnail(exif: bytes | None) -> bytes | None:
 
 
 def from_tiff(tiff: bytes) -> bytes | None:
-    """Collect the descriptive tags of a TIFF file's first picture into an EXIF block; None if it has none."""
+    """The descriptive tags of a TIFF file's first picture as an EXIF block; None if it has none."""
     try:
         layout, start = _header(tiff)
         directory = _read(tiff, layout, start, _DESCRIPTIVE | _RESOLUTION | {ORIENTATION})
@@ -118,7 +118,7 @@ def from_tiff(tiff: bytes) -> bytes | None:
 
 
 def into_tiff(tiff: bytes, exif: bytes) -> bytes:
-    """Give a TIFF file of one picture the descriptive tags of an EXIF block; malformed ones stay behind."""
+    """Copy the descriptive tags of an EXIF block to a TIFF file of one picture, without malformed ones."""
     layout, start = _header(tiff)
     try:
         source, source_start = _header(exif)
@@ -127,12 +127,14 @@ def into_tiff(tiff: bytes, exif: bytes) -> bytes:
         return tiff
     if source.order != layout.order:
         tags = _swapped(tags)
-    # The file's own tags keep their fields: an offset in them stays right, for the file only grows.
-    own = {tag: _Entry(kind, count, field) for _, tag, kind, count, field in _entries(tiff, layout, start)}
+    # The file's own tags are kept; offsets in them remain valid because data is only appended.
+    existing = {
+        tag: _Entry(kind, count, field) for _, tag, kind, count, field in _entries(tiff, layout, start)
+    }
     end = len(tiff) + len(tiff) % 2
     header = struct.pack(layout.offset, end)
     tiff = _patched(tiff, 8 if layout.big else 4, header)
-    return tiff.ljust(end, b"\0") + _build({**tags, **own}, layout, end)
+    return tiff.ljust(end, b"\0") + _build({**tags, **existing}, layout, end)
 
 
 def _header(data: bytes) -> tuple[_Layout, int]:
@@ -164,7 +166,7 @@ def _find(data: bytes, wanted: int) -> tuple[int, _Layout]:
 
 
 def _read(data: bytes, layout: _Layout, start: int, wanted: set[int] | None = None) -> _Directory:
-    """A directory with everything that it points to; of the first one only the wanted tags."""
+    """A directory with its sub-directories; in the directory itself only the wanted tags."""
     directory: _Directory = {}
     for position, tag, kind, count, field in _entries(data, layout, start):
         if (wanted is not None and tag not in wanted) or kind not in _SIZES:
@@ -183,28 +185,28 @@ def _read(data: bytes, layout: _Layout, start: int, wanted: set[int] | None = No
 
 
 def _build(directory: _Directory, layout: _Layout, start: int) -> bytes:
-    """A directory that will lie at offset `start`, with what its entries point to behind it."""
+    """A directory at offset `start`, followed by the data that its entries point to."""
     table = struct.pack(layout.length, len(directory))
     end = start + len(table) + len(directory) * struct.calcsize(layout.entry) + layout.inline
-    behind = b""
+    data = b""
     for tag in sorted(directory):
         kind, count, value = directory[tag]
-        position = end + len(behind)
+        position = end + len(data)
         if isinstance(value, dict):
-            behind += _build(value, layout, position)
+            data += _build(value, layout, position)
             kind = _LONG8 if layout.big else _LONG
             field = struct.pack(layout.offset, position)
         elif len(value) > layout.inline:
-            behind += value + b"\0" * (len(value) % 2)
+            data += value + b"\0" * (len(value) % 2)
             field = struct.pack(layout.offset, position)
         else:
             field = value
         table += struct.pack(layout.entry, tag, kind, count, field)
-    return table + b"\0" * layout.inline + behind
+    return table + b"\0" * layout.inline + data
 
 
 def _swapped(directory: _Directory) -> _Directory:
-    """The same directory in the other byte order."""
+    """The directory in the other byte order."""
     swapped: _Directory = {}
     for tag, (kind, count, value) in directory.items():
         if isinstance(value, dict):

@@ -1,9 +1,9 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportAttributeAccessIssue=false, reportPrivateUsage=false
-"""The one file that touches pyvips (untyped), imported on first use: encoded bytes to samples and back.
+"""Decoding and encoding with libvips; the only module that uses pyvips (untyped), imported on first use.
 
-libvips decodes and encodes all four formats in 8 and 16 bit with their colour profiles, converts CMYK through
-profiles, and its wheel brings its own libraries.
+libvips decodes and encodes all four formats in 8 and 16 bits with their colour profiles, converts CMYK by
+profiles, and its wheel includes its libraries.
 """
 
 import html
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mtdeblur.errors import UserError
 
 _FIELDS = {"icc": "icc-profile-data", "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
-_FINEST = 10_000.0  # pixels a millimetre
+_FINEST = 10_000.0  # pixels per millimetre
 _LAB = {"lab", "labq", "labs"}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "jpeg": {"Q": 95, "subsample_mode": "off", "optimize_coding": True},
@@ -29,10 +29,10 @@ _BIGTIFF_FROM = 2**32 - 2**24  # bytes of samples that a classic TIFF file might
 
 
 class Decoded(NamedTuple):
-    """A decoded file: (H, W, C) uint8 or uint16 samples, C from 1 (grey) to 4 (RGB and alpha), and the rest.
+    """A decoded file: (H, W, C) uint8 or uint16 samples, C from 1 (grey) to 4 (RGB and alpha), and metadata.
 
-    `blobs` has the keys "icc", "exif", "xmp", "iptc" where the file has them; `resolution` is in pixels a
-    millimetre; `pages` is the number of pictures in the file, of which this is the first.
+    `blobs` has those of the keys "icc", "exif", "xmp", "iptc" that the file contains; `resolution` is in
+    pixels per millimetre; `pages` is the number of pictures in the file, of which this is the first.
     """
 
     samples: NDArray[Any]
@@ -49,8 +49,7 @@ def decode(encoded: bytes, container: str) -> Decoded:
         container: "jpeg", "png", "tiff" or "webp".
 
     Raises:
-        UserError: with the reason alone, if the file is damaged, incomplete or of a kind that is not
-            supported.
+        UserError: the reason without a file name, if the file is damaged, incomplete or not supported.
     """
     pyvips = _import_pyvips()
     load = getattr(pyvips.Image, f"{container}load_buffer")
@@ -73,10 +72,10 @@ def decode(encoded: bytes, container: str) -> Decoded:
 
 
 def size(path: os.PathLike[str]) -> tuple[int, int] | None:
-    """Height and width in pixels from a file's header; None if there is no picture that can be read."""
+    """Height and width in pixels from a file's header; None if it cannot be read."""
     pyvips = _import_pyvips()
     try:
-        with open(path, "rb") as file:  # pyvips takes no name that is not UTF-8
+        with open(path, "rb") as file:  # pyvips accepts only UTF-8 names
             source = pyvips.Source.new_from_descriptor(file.fileno())
             image = pyvips.Image.new_from_source(source, "", access="sequential")
             return image.height, image.width
@@ -97,11 +96,11 @@ def encode(
         samples: (H, W, C) uint8 or uint16, C from 1 to 4.
         container: "jpeg", "png", "tiff" or "webp".
         blobs: any of "icc", "xmp", "iptc".
-        resolution: in pixels a millimetre.
+        resolution: in pixels per millimetre.
         turn: the orientation tag, which only TIFF has outside EXIF.
 
     Raises:
-        UserError: with the reason alone, if libvips refuses, such as a picture too large for the format.
+        UserError: the reason without a file name, if libvips fails, such as for too large a picture.
     """
     pyvips = _import_pyvips()
     deep, coloured = samples.dtype == np.uint16, samples.shape[2] > 2
@@ -127,15 +126,15 @@ def encode(
 
 
 def shrink(pixels: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) made smaller to a width, its proportions kept; one that is not wider stays."""
+    """A picture (H, W, 3) scaled down to a width in proportion; a narrower one is unchanged."""
     pyvips = _import_pyvips()
     image = pyvips.Image.new_from_array(np.ascontiguousarray(pixels), interpretation="srgb")
     return image.thumbnail_image(width, height=len(pixels), size="down").numpy()
 
 
 def text(lines: str, size: int) -> NDArray[np.uint8]:
-    """Text of one or more lines as (H, W) opacities from 0 to 255, in a font of that size in pixels."""
-    if not lines.strip():  # which libvips refuses to draw
+    """Text of one or more lines as (H, W) opacities from 0 to 255; `size` of the font in pixels."""
+    if not lines.strip():  # libvips refuses to draw blank text
         return np.zeros((size, size), np.uint8)
     pyvips = _import_pyvips()
     lines = lines.encode("utf-8", "replace").decode()
@@ -145,10 +144,10 @@ def text(lines: str, size: int) -> NDArray[np.uint8]:
 def _import_pyvips() -> Any:
     """Import pyvips and silence libvips' warnings.
 
-    They tell of oddities in metadata; pyvips would log them, and fails at those that are not UTF-8.
+    The warnings concern unusual metadata; pyvips logs them, and fails on those that are not UTF-8.
     """
     if "pyvips" not in sys.modules:
-        os.environ.setdefault("VIPS_WARNING", "0")  # which libvips takes as the wish to have none
+        os.environ.setdefault("VIPS_WARNING", "0")  # any value disables the warnings
         import pyvips
 
         pyvips._remove_log_handler()
@@ -158,13 +157,13 @@ def _import_pyvips() -> Any:
 
 
 def _reason(error: Any) -> str:
-    """The first line of libvips' error that is no complaint about a colour profile, or nothing."""
+    """The first line of libvips' error that does not concern a colour profile; empty if there is none."""
     lines = str(error.detail or "").strip().splitlines()
     return next((line for line in lines if not line.startswith("VipsIcc")), "")
 
 
 def _resolution(image: Any) -> tuple[float, float] | None:
-    """Pixels a millimetre; libvips gives 1 where the file has none, and nonsense is taken for none."""
+    """Pixels per millimetre; None for implausible values and for 1, libvips' value for none."""
     across, down = image.xres, image.yres
     sensible = 0 < across < _FINEST and 0 < down < _FINEST
     return (across, down) if sensible and (across, down) != (1.0, 1.0) else None
@@ -176,7 +175,7 @@ def _blobs(image: Any) -> dict[str, bytes]:
 
 
 def _to_rgb(image: Any) -> Any:
-    """Convert CMYK (through its own profile, or a common one) and Lab to sRGB; leave grey and RGB alone."""
+    """Convert CMYK (by its own profile, or a generic one) and Lab to sRGB; grey and RGB are unchanged."""
     if image.interpretation == "cmyk":
         options = {"embedded": True, "input_profile": "cmyk", "intent": "relative"}
         return image.icc_transform("srgb", depth=16 if image.format == "ushort" else 8, **options)

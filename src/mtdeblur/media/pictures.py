@@ -1,15 +1,15 @@
-"""Photographs in and out: samples as the file stores them, and everything else that has to survive.
+"""Reading and writing of photographs with their metadata.
 
-Reading never converts colours, depth or orientation, with two exceptions: CMYK and Lab pictures become sRGB.
-What a format cannot hold is given up when writing:
+Reading does not convert colours, depth or orientation, except that CMYK and Lab pictures become sRGB. Writing
+loses what the format does not support:
 
-- JPEG and WebP hold 8 bits: 16-bit samples are rounded.
-- JPEG holds no alpha: the picture is laid over white.
-- PNG holds no malformed colour profile.
-- WebP holds no grey: three equal channels are written; a grey colour profile is left out then.
-- IPTC stays where the file remains JPEG, or remains TIFF; EXIF of more than 65,527 bytes does not fit into
+- JPEG and WebP have 8 bits: 16-bit samples are rounded.
+- JPEG has no alpha: the picture is blended with white.
+- PNG has no malformed colour profiles.
+- WebP has no grey: three equal channels are written, without a grey colour profile.
+- IPTC is kept only from JPEG to JPEG and from TIFF to TIFF; EXIF of more than 65,527 bytes does not fit in
   JPEG.
-- Of several pages or frames only the first is read (`Picture.pages` counts them); gain maps are left out.
+- Only the first of several pages or frames is read (`Picture.pages` counts them); gain maps are left out.
 
 JPEG is written at quality 95 without chroma subsampling, WebP at quality 95 (its chroma is always
 subsampled), PNG and TIFF without loss.
@@ -52,13 +52,13 @@ class Picture:
         pixels: (H, W, 3) uint8 or uint16, full range, in the file's own RGB encoding and stored orientation;
             the three channels of a grey picture are equal.
         alpha: (H, W) of the same dtype, or None.
-        grey: the file has one colour channel, and a file written from this picture will.
+        grey: whether the file has one colour channel, as will a file written from this picture.
         icc: colour profile, or None.
         exif: EXIF block, beginning with its byte order mark, or None; holds the orientation.
         xmp: XMP packet, or None.
         iptc: IPTC block in the form of the file's format, or None.
-        resolution: pixels a millimetre across and down, or None.
-        pages: how many pictures the file has; this is the first.
+        resolution: horizontal and vertical pixels per millimetre, or None.
+        pages: number of pictures in the file, of which this is the first.
     """
 
     pixels: Pixels
@@ -75,7 +75,7 @@ class Picture:
         """Refuse arrays of another shape or dtype.
 
         Raises:
-            ValueError: naming what was found.
+            ValueError: with the shape or dtype.
         """
         pixels, alpha = self.pixels, self.alpha
         if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
@@ -93,10 +93,10 @@ class Picture:
         return exif_blocks.orientation(self.exif)
 
     def with_pixels(self, pixels: Pixels) -> "Picture":
-        """The same photograph with other pixels; its EXIF thumbnail, which shows the old ones, is dropped.
+        """The same photograph with other pixels, without its outdated EXIF thumbnail.
 
         Args:
-            pixels: shape and dtype of `self.pixels`; a grey picture becomes grey again by the channels' mean.
+            pixels: shape and dtype of `self.pixels`; those of a grey picture are averaged over the channels.
 
         Raises:
             ValueError: if shape or dtype differ.
@@ -111,7 +111,7 @@ class Picture:
         return replace(self, pixels=pixels, exif=exif_blocks.without_thumbnail(self.exif))
 
     def upright(self) -> "Picture":
-        """The picture turned and mirrored as its orientation tag says, and the tag set to 1."""
+        """The picture turned and mirrored according to its orientation tag, with the tag set to 1."""
         turn = self.orientation
         return replace(
             self,
@@ -123,7 +123,7 @@ class Picture:
 
 
 def read_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a picture file, from its beginning alone; None if it cannot be read."""
+    """Height and width of a picture file from its header; None if it cannot be read."""
     try:
         check_regular(path)
     except OSError:
@@ -132,14 +132,13 @@ def read_size(path: Path) -> tuple[int, int] | None:
 
 
 def read_picture(path: Path) -> Picture:
-    """Read a JPEG, PNG, TIFF or WebP file; the format is told by the content, not by the name.
+    """Read a JPEG, PNG, TIFF or WebP file; the format is detected from the content.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: naming the file and the reason, if it cannot be read, is empty, of another kind, damaged or
-            cut short.
+        UserError: if it cannot be read, is empty, damaged, truncated or of another format.
     """
     try:
         encoded = read_whole(path)
@@ -152,7 +151,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def read_pixels(path: Path) -> Pixels:
-    """The pixels of a picture file as it is looked at, upright: (H, W, 3) RGB, uint8 or uint16.
+    """The upright pixels of a picture file: (H, W, 3) RGB, uint8 or uint16.
 
     Raises:
         UserError: as `read_picture` does.
@@ -161,22 +160,22 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def write_picture(path: Path, picture: Picture) -> None:
-    """Write a picture atomically in the format of the path's suffix; what each keeps stands above.
+    """Write a picture atomically in the format of the path's suffix, with the losses listed above.
 
     Args:
-        path: ends in one of `SUFFIXES`, in any case.
-        picture: what to write.
+        path: with one of `SUFFIXES`, in any case.
+        picture: the picture.
 
     Raises:
-        UserError: naming the file and the reason, if the suffix is unknown, the picture is too large for the
-            format, or the file cannot be written.
+        UserError: if the suffix is unknown, the picture is too large for the format, or the file cannot be
+            written.
     """
     container = container_of(path)
     height, width = picture.pixels.shape[:2]
     longest = _LONGEST_SIDE.get(container)
     if longest and max(height, width) > longest:
         raise UserError(
-            f"cannot write {path}: {container.upper()} holds no side longer than {longest} pixels, "
+            f"cannot write {path}: {container.upper()} allows at most {longest} pixels a side, "
             f"and this picture is {width} x {height}"
         )
     try:
@@ -187,10 +186,10 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 
 def container_of(path: Path) -> str:
-    """The format that a path's suffix stands for: "jpeg", "png", "tiff" or "webp".
+    """The format of a path's suffix: "jpeg", "png", "tiff" or "webp".
 
     Raises:
-        UserError: if it stands for none.
+        UserError: if the suffix is unknown.
     """
     container = SUFFIXES.get(path.suffix.lower())
     if container is None:
@@ -199,14 +198,14 @@ def container_of(path: Path) -> str:
 
 
 def list_pictures(folder: Path, *, recursive: bool = True) -> list[Path]:
-    """The pictures in a folder, told by their suffixes and sorted; hidden files and folders are left out.
+    """The pictures in a folder by suffix, sorted, without hidden files and folders.
 
     Args:
-        folder: where to look.
-        recursive: look in its sub-folders too; linked ones are not followed.
+        folder: the folder.
+        recursive: whether to search sub-folders; links are not followed.
 
     Raises:
-        UserError: if it is no folder, cannot be listed, or has no pictures.
+        UserError: if it is not a folder, cannot be listed, or contains no pictures.
     """
 
     def refuse(error: OSError) -> None:
@@ -221,7 +220,7 @@ def list_pictures(folder: Path, *, recursive: bool = True) -> list[Path]:
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
         ]
     if not found:
-        raise UserError(f"{folder} has no pictures in it ({', '.join(SUFFIXES)})")
+        raise UserError(f"{folder} contains no pictures ({', '.join(SUFFIXES)})")
     return sorted(found)
 
 
@@ -229,7 +228,7 @@ def decode_picture(encoded: bytes) -> Picture:
     """Decode a whole JPEG, PNG, TIFF or WebP file.
 
     Raises:
-        UserError: with the reason alone, if it is empty, of another kind, damaged or cut short.
+        UserError: the reason without a file name, if it is empty, damaged, truncated or of another format.
     """
     container = _sniff(encoded)
     samples, blobs, resolution, pages = libvips.decode(encoded, container)
@@ -268,14 +267,14 @@ def _sniff(encoded: bytes) -> str:
 
 
 def encode_picture(picture: Picture, container: str) -> bytes:
-    """The file that `write_picture` writes; the same picture always gives the same bytes.
+    """Encode a picture as `write_picture` does; the bytes depend on the arguments alone.
 
     Args:
-        picture: what to encode.
+        picture: the picture.
         container: "jpeg", "png", "tiff" or "webp".
 
     Raises:
-        UserError: with the reason alone, if libvips refuses.
+        UserError: the reason without a file name, if libvips fails.
     """
     pixels, alpha = picture.pixels, picture.alpha
     if container in ("jpeg", "webp"):
@@ -291,7 +290,7 @@ def encode_picture(picture: Picture, container: str) -> bytes:
         blobs["iptc"] = None
     if picture.icc and picture.icc[16:20] == b"GRAY" and not grey:
         blobs["icc"] = None
-    elif picture.icc and container == "png":  # which wants no padding behind the profile's own length
+    elif picture.icc and container == "png":  # PNG allows no padding after the profile's own length
         blobs["icc"] = picture.icc[: int.from_bytes(picture.icc[:4])]
     encoded = libvips.encode(
         np.concatenate(channels, axis=2),
@@ -306,7 +305,7 @@ def encode_picture(picture: Picture, container: str) -> bytes:
 
 
 def to_8_bits(samples: Pixels) -> NDArray[np.uint8]:
-    """Full-range 16-bit samples of any shape rounded to 8 bits; 8-bit ones as they are."""
+    """Round full-range 16-bit samples of any shape to 8 bits; 8-bit samples are unchanged."""
     if samples.dtype == np.uint8:
         return samples
     return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -319,7 +318,7 @@ def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 
 def _turn(samples: Pixels, orientation: int) -> Pixels:
-    """Carry out an EXIF orientation on (H, W) or (H, W, C) samples."""
+    """Turn (H, W) or (H, W, C) samples upright by their EXIF orientation."""
     if orientation > 4:
         samples = samples.swapaxes(0, 1)
     # The first stored row is the visual bottom (3, 4) or right (6, 7); the first column the right (2, 3) or

@@ -1,4 +1,4 @@
-"""Sheets to look at: pictures before and after beside one another, whole and in crops that nobody picks."""
+"""Before/after sheets: pictures side by side, whole and in crops at fixed positions."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ CROPS = {
     "lower left": (0.75, 0.25),
     "lower right": (0.75, 0.75),
 }
-"""Crop to the place of its middle, as shares of the height and the width."""
+"""Name of each crop to its centre, as fractions of height and width."""
 _GAP = 8  # pixels between cells
 _LINE = 14  # height of a line of text, in pixels
 
@@ -27,10 +27,10 @@ Method = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class Column(NamedTuple):
-    """One way a picture looks: before, after by some weights, or by somebody else's program.
+    """One version of a picture: before, after by some weights, or the output of another program.
 
     Attributes:
-        label: what stands above it.
+        label: above the column.
         pixels: (H, W, 3) uint8, upright.
     """
 
@@ -44,7 +44,7 @@ class Item(NamedTuple):
     Attributes:
         source: its file.
         target: the sheet to write.
-        beside: others' outputs for it.
+        beside: outputs of other programs for it.
     """
 
     source: Path
@@ -53,24 +53,25 @@ class Item(NamedTuple):
 
 
 def plan(folder: Path, output: Path, beside: Sequence[Path] = ()) -> list[Item]:
-    """Decide which pictures of a folder become which sheets, and which outputs of others belong to them.
+    """Plan the sheets of a folder's pictures, and find the outputs of other programs for them.
 
-    Others' output for `sub/NAME.jpg` has, in one of the folders `beside`, the same path whatever its suffix,
-    or lies right in it as `NAME` or `NAME-ANYTHING`. What lies in these folders is no picture of its own.
+    The output of another program for `sub/NAME.jpg` has the same path, with any suffix, in one of the folders
+    `beside`, or is directly in that folder as `NAME` or `NAME-ANYTHING`. Pictures in these folders get no
+    sheets of their own.
 
     Args:
-        folder: pictures, in sub-folders too.
-        output: folder of the sheets, outside of `folder`.
-        beside: folders of others' outputs.
+        folder: pictures, sub-folders included.
+        output: folder of the sheets, outside `folder`.
+        beside: folders of other programs' outputs.
 
     Raises:
-        UserError: if there are no pictures, or the sheets would lie among them.
+        UserError: if there are no pictures, or the output folder is inside `folder`.
     """
     if output.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"the sheets would lie among the pictures of {folder}; choose another folder")
+        raise UserError(f"the sheets would be among the pictures of {folder}; choose another folder")
     others = {place: list_pictures(place) for place in beside}
-    apart = {path.resolve() for paths in others.values() for path in paths}
-    sources = [path for path in list_pictures(folder) if path.resolve() not in apart]
+    outputs = {path.resolve() for paths in others.values() for path in paths}
+    sources = [path for path in list_pictures(folder) if path.resolve() not in outputs]
     return [
         Item(
             source,
@@ -87,26 +88,26 @@ def plan(folder: Path, output: Path, beside: Sequence[Path] = ()) -> list[Item]:
 
 
 def _belongs(other: Path, source: Path) -> bool:
-    """Whether a file of a folder of outputs is the output for a picture; both relative to their folders."""
+    """Whether a file is another program's output for a picture; both paths relative to their folders."""
     if other.with_suffix("") == source.with_suffix(""):
         return True
     return other.parent == Path() and (other.stem == source.stem or other.stem.startswith(f"{source.stem}-"))
 
 
 def make_sheet(item: Item, methods: Mapping[str, Method], side: int) -> tuple[Picture, list[str]]:
-    """One picture before, after each method, and as others made it.
+    """The sheet of one picture: before, after each method, and the outputs of other programs.
 
     Args:
         item: from `plan`.
-        methods: label to what turns a picture, (H, W, 3) uint8 or uint16, into one of its shape and dtype.
+        methods: label to function from picture, (H, W, 3) uint8 or uint16, to picture of its shape and dtype.
         side: as for `sheet`.
 
     Returns:
-        The sheet, with the picture's colour profile, and a line for each output of others that is left out
-        because its size is not the picture's.
+        The sheet, with the picture's colour profile, and a notice for each output that is left out because
+        its size differs.
 
     Raises:
-        UserError: naming the file, if one cannot be read.
+        UserError: if a file cannot be read.
     """
     before = read_picture(item.source).upright()
     columns = [Column("before", to_8_bits(before.pixels))]
@@ -117,17 +118,16 @@ def make_sheet(item: Item, methods: Mapping[str, Method], side: int) -> tuple[Pi
         if other.shape == before.pixels.shape:
             columns.append(Column(f"{path.parent.name}\n{path.stem}", other))
         else:
-            notices.append(f"{path} is left out: its size is not that of {item.source}")
+            notices.append(f"{path} is left out: its size differs from that of {item.source}")
     return Picture(sheet(columns, side), icc=None if before.grey else before.icc), notices
 
 
 def sheet(columns: Sequence[Column], side: int = 400) -> Pixels:
-    """Lay columns beside one another: the whole picture, then crops of it at its own size.
+    """Columns side by side: the whole picture scaled down, then crops at full resolution.
 
     Args:
-        columns: of one height and width.
-        side: width of a column and height and width of a crop, in pixels; a crop of a smaller picture is as
-            high and as wide as it.
+        columns: of the same height and width.
+        side: width of a column, and height and width of a crop, in pixels; crops do not exceed the picture.
 
     Returns:
         (H, W, 3) uint8.
@@ -156,14 +156,14 @@ def sheet(columns: Sequence[Column], side: int = 400) -> Pixels:
 
 
 def _row(cells: Iterable[Pixels], side: int) -> Pixels:
-    """Cells (h, w, 3), w at most `side`, beside one another."""
+    """Cells (h, w, 3), w at most `side`, side by side."""
     cells = list(cells)
     height = max(len(cell) for cell in cells)
     return np.concatenate([_paste(cell, height, side + _GAP) for cell in cells], axis=1)
 
 
 def _paste(cell: Pixels, height: int, width: int) -> Pixels:
-    """A cell in the upper left corner of a white field; what does not fit is cut."""
+    """A cell in the upper left corner of a white field, cropped to it."""
     field = np.full((height, width, 3), 255, np.uint8)
     part = cell[:height, :width]
     field[: len(part), : part.shape[1]] = part
@@ -171,6 +171,6 @@ def _paste(cell: Pixels, height: int, width: int) -> Pixels:
 
 
 def _caption(text: str, width: int) -> Pixels:
-    """Text, black on white: (height, width, 3), cut where a line is too long."""
+    """Black text on white, (height, width, 3); lines that are too long are cropped."""
     ink = np.pad(libvips.text(text, _LINE), ((_GAP // 2, 0), (_GAP // 2, 0)))[..., None].repeat(3, axis=2)
     return _paste(255 - ink, max(_LINE + _GAP, len(ink)), width)

@@ -1,8 +1,8 @@
 # pyright: reportUnknownMemberType=false
-"""Videos in: every frame by its number, upright, at its own depth, one after the other.
+"""Reading of videos frame by frame, upright and at their own bit depth.
 
-Frames are counted from 0 in the order in which they are shown, whatever their spacing in time: a number means
-the same frame wherever reading starts.
+Frames are numbered from 0 in presentation order, regardless of their timestamps; a frame's number does not
+depend on where reading starts.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -41,31 +41,30 @@ SUFFIXES = frozenset(
         ".wmv",
     )
 )
-"""Suffixes by which videos in a folder are recognised; a video given by name may have any suffix."""
-_REORDERED = 16  # a frame is decoded at most so many frames before or after its turn to be shown
+"""Suffixes of videos in a folder; a video given by name may have any suffix."""
+_REORDERED = 16  # maximum distance in frames between decoding and presentation order
 
 Pixels = NDArray[Any]
 
 
 class VideoFile(Protocol):
-    """A local file, or one that fsspec opens."""
+    """A local file, or one at an fsspec address."""
 
     def open(self, mode: str) -> IO[bytes]:
-        """Open for reading, with the means to seek."""
+        """Open for reading; the stream is seekable."""
         ...
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """A decoded frame, or the place of one that cannot be decoded.
+    """A decoded frame, or the placeholder of one that cannot be decoded.
 
     Attributes:
         index: its number, from 0.
-        time: when it is shown, in seconds, or None if the file does not say.
-        read: gives its pixels, (H, W, 3) RGB, full range, upright: uint8, or uint16 if the video has more
-            than 8 bits; raises UserError if the frame is damaged. A frame that is passed over is decoded but
-            not converted.
-        damaged: it cannot be decoded, or is made from such a frame.
+        time: timestamp in seconds, or None if the file has none.
+        read: converts it to pixels, (H, W, 3) RGB, full range, upright: uint8, or uint16 if the video has
+            more than 8 bits; raises UserError if the frame is damaged.
+        damaged: whether it cannot be decoded, or depends on such a frame.
     """
 
     index: int
@@ -75,25 +74,24 @@ class VideoFrame:
 
 
 def video_frames(video: Path | VideoFile, start: int = 0) -> Iterator[VideoFrame]:
-    """The frames of a video's first video stream, one at a time: a long video is never held in memory.
+    """The frames of a video's first video stream, decoded one at a time to save memory.
 
-    Starting later gives the same frames: the file is entered at a key frame before `start` where its
-    timestamps tell for certain which frame is which, and read from its beginning where they do not. A damaged
-    frame keeps its number, and so do all after it; those up to the next key frame count as damaged too.
+    If the timestamps identify the frames, decoding starts at a key frame before `start`, otherwise at the
+    beginning of the file. Damaged frames are counted; all frames after one, up to the next key frame, are
+    damaged too.
 
     Args:
         video: the file.
-        start: number of the first frame to give; behind the last frame there is nothing.
+        start: number of the first frame; after the last frame, the iterator is empty.
 
     Raises:
-        UserError: naming the file and the reason, if PyAV is not installed or the file is no video, or breaks
-            off.
+        UserError: if PyAV is not installed, or the file is not a video or is truncated.
     """
     with _refusals(video):
         from av.error import FFmpegError
 
         number = start
-        with suppress(FFmpegError):  # what is no video at all is refused when it is opened again
+        with suppress(FFmpegError):  # a file that is not a video fails again below
             for place in _places(video, start):
                 yield _frame(video, number, place)
                 number += 1
@@ -104,7 +102,7 @@ def video_frames(video: Path | VideoFile, start: int = 0) -> Iterator[VideoFrame
 
 
 class _Place(NamedTuple):
-    """Where a frame is shown: the frame, None if it is lost, and the time; whether it is damaged."""
+    """A frame (None if it is lost), its time in seconds, and whether it is damaged."""
 
     frame: "av.video.frame.VideoFrame | None"
     time: float | None
@@ -112,7 +110,7 @@ class _Place(NamedTuple):
 
 
 def _places(video: Path | VideoFile, start: int) -> "Iterator[_Place]":
-    """The frames from `start`, as long as all can be decoded."""
+    """The frames from `start` on, up to the first decoding error."""
     for begin in (_begin_near, _begin_at_first) if start else (_begin_at_first,):
         with _open(video) as container:
             stream = container.streams.video[0]
@@ -132,7 +130,7 @@ def _begin_at_first(
 def _begin_near(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", start: int
 ) -> "Iterator[_Place] | None":
-    """The frames from `start`, found by its timestamp; None if the timestamps do not tell."""
+    """The frames from `start` on, found by timestamp; None if the timestamps are ambiguous."""
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = sorted(packet.pts for packet in packets if packet.pts is not None)
     if len(set(times)) < len(packets) or start >= len(times):
@@ -149,7 +147,7 @@ def _begin_near(
 
 
 def _judged(frames: "Iterable[av.video.frame.VideoFrame | _Place]") -> "Iterator[_Place]":
-    """Mark the damaged frames, and what is decoded from them: all up to the next key frame."""
+    """Mark damaged frames, and all frames after them up to the next key frame."""
     damaged = False
     for frame in frames:
         if isinstance(frame, _Place):
@@ -161,17 +159,17 @@ def _judged(frames: "Iterable[av.video.frame.VideoFrame | _Place]") -> "Iterator
 
 
 def _repaired(video: Path | VideoFile) -> "Iterator[_Place]":
-    """All frames of a video of which some cannot be decoded, with a place for each that is lost."""
+    """All frames of a damaged video, with a placeholder for each lost frame."""
     with _open(video) as container:
         stream = container.streams.video[0]
-        stream.thread_type = "SLICE"  # so that an error is that of the packet at hand
+        stream.thread_type = "SLICE"  # so that an error belongs to the current packet
         yield from _judged(_decoded(container, stream))
 
 
 def _decoded(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream"
 ) -> "Iterator[av.video.frame.VideoFrame | _Place]":
-    """Decode packet by packet; a lost frame comes in the order in which it would be shown."""
+    """Decode packet by packet; lost frames have their place in presentation order."""
     from av.error import FFmpegError
 
     lost: list[int] = []  # timestamps
@@ -211,19 +209,19 @@ def _frame(video: Path | VideoFile, number: int, place: _Place) -> VideoFrame:
 def _pixels(frame: "av.video.frame.VideoFrame") -> Pixels:
     deep = frame.format.components[0].bits > 8
     pixels = frame.to_ndarray(format="rgb48le" if deep else "rgb24")
-    # `rotation` is in degrees against the clock, as is that of rot90.
+    # `rotation` is counterclockwise in degrees, as for rot90.
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
 @contextmanager
 def _open(video: Path | VideoFile) -> "Generator[av.container.InputContainer]":
-    import av  # large, and needed for videos alone
+    import av  # slow to import
 
     check_regular(video)
     if isinstance(video, Path) and plain_name(str(video)) == str(video):
         with av.open(str(video), "r") as container:
             yield container
-    else:  # PyAV takes no name that is not UTF-8
+    else:  # PyAV accepts only UTF-8 names
         with video.open("rb") as stream, av.open(stream, "r") as container:
             yield container
 
@@ -236,7 +234,7 @@ def _refusals(video: Path | VideoFile) -> Generator[None]:
     try:
         yield
     except IndexError as error:
-        raise UserError(f"cannot read the video {video}: it has no pictures") from error
+        raise UserError(f"cannot read the video {video}: it has no video stream") from error
     except (FFmpegError, OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) and error.strerror else one_line(error)
         raise UserError(f"cannot read the video {video}: {why}") from error

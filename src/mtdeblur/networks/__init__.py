@@ -1,1 +1,1 @@
-"""Progressive networks: one contract, one file a network, and the loop that unrolls them."""
+"""Progressive networks: their contract, one file per network, and the unroll loop."""

@@ -1,4 +1,4 @@
-"""Building blocks that several networks share."""
+"""Building blocks shared by several networks."""
 
 from collections import Counter
 
@@ -8,12 +8,12 @@ from torch.nn import functional
 
 
 class ResidualBlock(nn.Module):
-    """conv - LeakyReLU - conv, plus the identity; no activation after the sum, no normalisation.
+    """conv - LeakyReLU - conv with a skip connection; no activation after the sum, no normalisation.
 
     Args:
-        channels: in and out.
-        kernel: side of both convolutions, odd.
-        slope: of the LeakyReLU below zero; 0 is ReLU.
+        channels: input and output channels.
+        kernel: kernel size of both convolutions, odd.
+        slope: negative slope of the LeakyReLU; 0 is ReLU.
     """
 
     def __init__(self, channels: int, kernel: int, slope: float = 0.0) -> None:
@@ -33,10 +33,10 @@ def residual_blocks(channels: int, kernel: int, number: int, slope: float = 0.0)
 
 
 class Halving(nn.Module):
-    """Convolution with stride 2 and TensorFlow's "SAME" padding: (B, c, H, W) to (B, d, H/2, W/2), H, W even.
+    """Convolution with stride 2 and TensorFlow's "SAME" padding.
 
-    For an even size that is one zero fewer at the top and left than at the bottom and right, where PyTorch's
-    own padding is alike on all sides.
+    Maps (B, c, H, W) with H and W even to (B, d, H/2, W/2). Unlike PyTorch's symmetric padding, "SAME"
+    adds one zero fewer at the top and left than at the bottom and right if the kernel is odd.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
@@ -51,36 +51,35 @@ class Halving(nn.Module):
 
 
 def doubling(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
-    """Transposed convolution 4x4 with stride 2: (B, c, H, W) to (B, d, 2H, 2W)."""
+    """4x4 transposed convolution with stride 2: (B, c, H, W) to (B, d, 2H, 2W)."""
     return nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
 
 
 def colours_apart(*images: Tensor) -> Tensor:
-    """Some images or maps (B, 3 c, H, W) side by side for each colour, (3 B, n c, H, W).
+    """Move the colours of n images or maps (B, 3 c, H, W) to the batch axis: (3 B, n c, H, W).
 
-    So R, G and B go through a network for grey images as if they were three pictures of the batch.
+    A network for grey images then processes R, G and B separately.
     """
     batch, _, height, width = images[0].shape
-    apart = [x.reshape(3 * batch, -1, height, width) for x in images]
-    return torch.cat(apart, dim=1)
+    return torch.cat([x.reshape(3 * batch, -1, height, width) for x in images], dim=1)
 
 
 def colours_together(x: Tensor) -> Tensor:
-    """(3 B, c, H, W) to (B, 3 c, H, W), the reverse of `colours_apart` for one image or map."""
+    """Inverse of `colours_apart` for one image or map: (3 B, c, H, W) to (B, 3 c, H, W)."""
     return x.reshape(x.shape[0] // 3, -1, *x.shape[2:])
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks that a network is built of: our modules of a class that occurs three times or more.
+    """The outermost modules of this package whose class occurs at least three times in a network.
 
-    A block inside another block is not listed. Compiled one by one, equal blocks share what is compiled: it
-    takes seconds where the whole network takes a minute, and fuses nearly as much.
+    Compiled one by one, equal blocks share their code: compilation takes seconds instead of a minute for
+    the whole network, and fuses nearly as many operations.
     """
     ours = [part for part in network.modules() if type(part).__module__.startswith("mtdeblur.networks.")]
     counts = Counter(type(part) for part in ours)
     blocks: list[nn.Module] = []
     inside: set[nn.Module] = set()
-    for part in ours:  # outer ones come first
+    for part in ours:  # outer modules come first
         if counts[type(part)] >= 3 and part not in inside:
             blocks.append(part)
             inside.update(part.modules())

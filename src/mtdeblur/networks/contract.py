@@ -1,19 +1,19 @@
-"""What a progressive network is, and the facts that callers need to know about one.
+"""Interface of a progressive network, and its properties that callers depend on.
 
-A progressive network carries out one iteration::
+A progressive network computes one iteration::
 
     estimate, state = network(blurred, estimate, state)
 
-`blurred` (I0 in Eq. 3) and `estimate` are (B, 3, H, W) float tensors in [0, 1], of any height and width from
-1 pixel up. `state` is None at the first iteration, then whatever named tuple of tensors the network gave back
-(or None for a network that keeps no state). The output estimate is not clamped. A network computes in the
-dtype of its parameters, but the estimate keeps the images' own: with bfloat16 parameters and float32 images
-only the residual is rounded to bfloat16.
+`blurred` (I0 in Eq. 3) and `estimate` are (B, 3, H, W) float tensors in [0, 1]; height and width are at
+least 1. `state` is None at the first iteration, then the named tuple of tensors that the network last
+returned (None for a network without state). The output estimate is not clamped. A network computes in
+the dtype of its parameters, but the estimate keeps the dtype of the images: with bfloat16 parameters and
+float32 images only the residual is rounded to bfloat16.
 
-A model with weights of their own for each scale or iteration (stacking version, some multi-scale networks) is
-one module that offers several such networks, its `members`; the steps of a plan name them by number. Members
-may hand one another a state: each gives maps of the same kind, and one that cannot begin without them says so
-by a ValueError where the state is None.
+A model with separate weights for each scale or iteration (stacking version, some multi-scale networks)
+is one module with several such networks, its `members`; the steps of a plan refer to them by number.
+Members may pass on a state to each other: all return the same kind of maps, and one that needs a state
+raises ValueError for None.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,44 +25,43 @@ from torch import Tensor, nn
 
 
 class RecurrentMaps(NamedTuple):
-    """Recurrent feature maps of Eq. (3): F1 (B, C1, H1, W1) at the finer scale, F2 (B, C2, H2, W2) below."""
+    """Recurrent feature maps of Eq. (3): F1 (B, C1, H1, W1) and the coarser F2 (B, C2, H2, W2)."""
 
     f1: Tensor
     f2: Tensor
 
 
 State = tuple[Tensor, ...] | None
-"""A named tuple of maps (B, C, h, w) of the network's own, such as `RecurrentMaps`, or None."""
+"""A network-specific named tuple of maps (B, C, h, w), such as `RecurrentMaps`, or None."""
 
 
 @dataclass(frozen=True)
 class Contract:
-    """Facts about a network that inference, evaluation and training build on.
+    """Properties of a network for inference, evaluation and training.
 
     Attributes:
-        multiple: the network works on heights and widths that are multiples of this; it pads others itself,
-            by repeating the last row and column, and crops its output.
-        halo: within one iteration an output pixel, or state value, depends on no input pixel further away
-            than this many pixels (Chebyshev distance); a multiple of `multiple`. 0 with a global operation.
-        state_scales: for each map of the state, by how much smaller than the padded picture it is.
+        multiple: the network works on heights and widths that are multiples of this; it pads others by
+            repeating the last row and column, and crops its output.
+        halo: radius of the receptive field of one iteration, for outputs and state, in pixels (Chebyshev
+            distance); a multiple of `multiple`. 0 with a global operation.
+        state_scales: for each map of the state, the padded picture's size divided by the map's.
         iterations: default number of iterations at test time, at full resolution.
-        scales: in their place, for a network whose own approach is multi-scale, the scale of each step, such
-            as (4, 2, 1); each step is carried out by a member of its own where there are several.
-        estimate_scale: by how much smaller than the blurred image the estimate is that it takes; 1 where a
-            coarser estimate is brought to the blurred image's size first, 2 where the network doubles it.
-        corners: pictures and maps are brought to another scale as TensorFlow 1 did it, see
+        scales: in place of `iterations`, the scale of each step, such as (4, 2, 1), if the network's own
+            approach is multi-scale; each step runs its own member if there are several.
+        estimate_scale: size of the blurred image divided by that of the estimate input: 1 if a coarser
+            estimate is resized first, 2 if the network enlarges it.
+        corners: whether pictures and maps are resized as in TensorFlow 1, see
             `mtdeblur.networks.unroll.resize`.
-        precisions: dtypes it runs in without visible loss (torch names, "float32" first).
-        global_operation: what takes in the whole picture at once, such as pooling, or None; exact tiling
-            refuses a network that has one and gives this as the reason.
-        window: with a global operation, the side in pixels of the windows over which the network does best, a
-            multiple of `multiple`: mostly about the size of the patches that it is trained on. None where the
-            whole picture is as good.
-        original: paper and licence of the program that the network is written after, if any; the licence
-            covers its released weights too.
-        tail: the convolution that writes the residual: with zeros in it, an iteration gives back an image
-            that it is given. None where the output is added to nothing.
-        backbone: layers that the ImageNet weights of torchvision's `mobilenet_v2.features` fit, or None.
+        precisions: dtypes without visible loss (torch names, "float32" first).
+        global_operation: an operation over the whole picture, such as pooling, or None; exact tiling is
+            refused with this as the reason.
+        window: with a global operation, the best side of inference windows in pixels, a multiple of
+            `multiple`: usually about the size of the training patches. None: the whole picture.
+        original: paper and licence of the original program, if any; the licence also covers its released
+            weights.
+        tail: last convolution of the residual: if it is zero, an iteration returns one of its input
+            images. None for an output without a skip connection from an input image.
+        backbone: layers for the ImageNet weights of torchvision's `mobilenet_v2.features`, or None.
     """
 
     multiple: int
@@ -81,33 +80,33 @@ class Contract:
 
 
 class ProgressiveNetwork(Protocol):
-    """Anything callable as one iteration, with its contract."""
+    """A callable that computes one iteration, with its contract."""
 
     @property
     def contract(self) -> Contract:
-        """The network's facts."""
+        """Properties of the network."""
         ...
 
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration; see the module's text for shapes and ranges."""
+        """Compute one iteration; see the module's docstring for shapes and ranges."""
         ...
 
 
 def coarse_to_fine(scales: int) -> tuple[int, ...]:
-    """So many scales for `Contract.scales`, each twice as fine as the one before: (4, 2, 1) for three."""
+    """Scales for `Contract.scales`, each half the one before: (4, 2, 1) for three."""
     return tuple(2**number for number in reversed(range(scales)))
 
 
 def members(model: nn.Module) -> Sequence[ProgressiveNetwork]:
-    """The progressive networks of a model that steps name by number: its own members, or itself alone."""
+    """The progressive networks of a model, by number: its members, or the model itself."""
     return getattr(model, "members", (cast(ProgressiveNetwork, model),))
 
 
 class Several(nn.Module):
-    """Networks with weights of their own, one for each number (stacking version, Fig. 1b).
+    """Several networks without weight sharing (stacking version, Fig. 1b).
 
     Args:
-        networks: one or more, all of one kind.
+        networks: one or more, all of one class.
     """
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
@@ -121,25 +120,25 @@ class Several(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """The first one's facts."""
+        """Properties of the first network."""
         return self.members[0].contract
 
 
 def same_state(state: State, maps: Iterable[Tensor]) -> State:
-    """These maps as a state of the same kind; None if there is none."""
+    """Replace the maps of a state, keeping its type; None for no state."""
     kind: Any = type(state)
     return None if state is None else kind(*maps)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until height and width are multiples of `multiple`.
+    """Pad height and width to multiples of `multiple` by repeating the last row and column.
 
     Args:
         image: (B, C, H, W), any range, H and W at least 1.
         multiple: 1 or more.
 
     Returns:
-        (B, C, H', W') with H' and W' the next multiples; `image` itself where nothing is missing.
+        (B, C, H', W') with H' and W' the next multiples; `image` itself if it needs no padding.
     """
     down, right = -image.shape[-2] % multiple, -image.shape[-1] % multiple
     if not (down or right):
@@ -148,18 +147,18 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def inference_form(network: ProgressiveNetwork, dtype: torch.dtype) -> ProgressiveNetwork | None:
-    """What a network offers for inference on a processor: faster, and equal to it but for rounding.
+    """A network's faster form for inference on a CPU, equal up to rounding; None if there is none.
 
     Args:
-        network: trained, float32, on the CPU; one that offers a form has a method `for_inference`.
-        dtype: to compute in.
+        network: trained, float32, on the CPU; its method `for_inference`, if any, makes the form.
+        dtype: dtype of the computation.
     """
     derive = getattr(network, "for_inference", None)
     return None if derive is None else derive(dtype)
 
 
 def check_inputs(blurred: Tensor, estimate: Tensor, estimate_scale: int = 1) -> None:
-    """Refuse inputs that are not a blurred image (B, 3, H, W), float, with an estimate of its size.
+    """Check that the inputs are a blurred image (B, 3, H, W), float, and an estimate of its size.
 
     Args:
         blurred: I0.
@@ -167,7 +166,7 @@ def check_inputs(blurred: Tensor, estimate: Tensor, estimate_scale: int = 1) -> 
         estimate_scale: see `Contract.estimate_scale`; sizes are rounded up.
 
     Raises:
-        ValueError: naming the shapes or the dtype found.
+        ValueError: with the actual shapes or dtype.
     """
     if torch.jit.is_tracing() or torch.compiler.is_compiling():  # pyright: ignore[reportPrivateImportUsage]
         return

@@ -1,19 +1,19 @@
-"""Image-to-image networks as progressive ones: the paper's conversion to multi-temporal (Table 3).
+"""Conversion of image-to-image networks to multi-temporal (Table 3 of the paper).
 
-An image-to-image network is an ordinary module that turns (B, C, H, W) in [0, 1] into (B, 3, H, W), in a file
-of its own. Nothing in it is written for the conversion; it keeps to three things:
+An image-to-image network is an ordinary module that maps (B, C, H, W) in [0, 1] to (B, 3, H, W), in a
+file of its own. It needs three things:
 
-- its options are a dataclass that extends `ImageToImageConfig`, and are kept as `network.config`;
-- its first layers take `config.in_channels` channels: 3, or 6 where it is converted. The first three are
-  always what a skip from input to output adds to (the blurred input I0 where it is converted: ResL to I0, as
-  in Eq. 3), the last three are always the best estimate so far;
-- `network.contract` states its facts. Heights and widths that it is given are multiples of
-  `contract.multiple`: padding, cropping and checking are the adapter's.
+- `network.config`, its options: a dataclass that extends `ImageToImageConfig`;
+- first layers with `config.in_channels` input channels: 3, or 6 if converted. The first three are the
+  base of a skip connection from input to output (if converted, the blurred input I0: ResL to I0, as in
+  Eq. 3), the last three the best estimate so far;
+- `network.contract`. Input heights and widths are multiples of `contract.multiple`: the adapter pads,
+  crops and checks.
 
-Its line in the registry is like any other's: `create_network("nafnet")` gives it plain, in its own one-stage
-approach, and `create_network("nafnet", converted=True)` converted, each wrapped in a `ProgressiveAdapter`.
-Since `converted` is an option among the network's others, training configurations, weights files and tables
-know it without further ado.
+It needs one line in the registry: `create_network("nafnet")` builds the plain network, in its own
+one-stage approach, `create_network("nafnet", converted=True)` the converted one, each in a
+`ProgressiveAdapter`. `converted` is an ordinary option, so it also works in training configurations,
+weights files and tables.
 """
 
 from dataclasses import dataclass, replace
@@ -27,29 +27,29 @@ from mtdeblur.networks.contract import Contract, State, check_inputs, pad_to_mul
 
 @dataclass(frozen=True)
 class ImageToImageConfig:
-    """What the options of every image-to-image network have in common.
+    """Common options of image-to-image networks.
 
     Attributes:
-        converted: to multi-temporal: the network sees the blurred input beside the estimate.
+        converted: convert to multi-temporal: the input is the blurred image and the estimate.
     """
 
     converted: bool = False
 
     @property
     def in_channels(self) -> int:
-        """What the network's first layers take in: the estimate, or concat(I0, estimate)."""
+        """Input channels: 3 for the estimate, 6 for concat(I0, estimate)."""
         return 6 if self.converted else 3
 
 
 class ProgressiveAdapter(nn.Module):
-    """An image-to-image network carrying out one iteration, without recurrent feature maps.
+    """An image-to-image network as a progressive one, without recurrent feature maps.
 
-    A plain network sees the estimate alone, which at the first iteration is the blurred input: one iteration
-    is its own approach, and further ones deblur its own output again. A converted one sees
-    concat(I0, estimate).
+    A plain network's input is the estimate, at the first iteration the blurred image: one iteration is
+    its own approach, and further ones deblur its output again. A converted network's input is concat(I0,
+    estimate).
 
     Args:
-        network: image to image, as the module's text has it.
+        network: an image-to-image network, see the module's docstring.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -58,17 +58,17 @@ class ProgressiveAdapter(nn.Module):
 
     @property
     def config(self) -> ImageToImageConfig:
-        """The options of the network inside."""
+        """Options of the wrapped network."""
         return cast("ImageToImageConfig", self.network.config)
 
     @property
     def contract(self) -> Contract:
-        """The facts of the network inside; a plain one is run once by default."""
+        """Contract of the wrapped network; a plain one runs one iteration by default."""
         contract = cast("Contract", self.network.contract)
         return contract if self.config.converted else replace(contract, iterations=1)
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration.
+        """Compute one iteration.
 
         Args:
             blurred: I0, (B, 3, H, W) in [0, 1], float.
@@ -79,12 +79,10 @@ class ProgressiveAdapter(nn.Module):
             The new estimate (B, 3, H, W), not clamped, and None.
 
         Raises:
-            ValueError: if the shapes do not fit.
+            ValueError: if the shapes do not match.
         """
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
-        image = (
-            torch.cat([blurred, estimate], dim=1) if self.config.converted else estimate  # Eq. (5)
-        )  # (B, 6 or 3, ..)
+        image = torch.cat([blurred, estimate], dim=1) if self.config.converted else estimate  # Eq. (5)
         output = self.network(pad_to_multiple(image, self.contract.multiple))
         return output[..., :height, :width], None

@@ -1,4 +1,4 @@
-"""What the networks of the registry are and cost."""
+"""Parameters and multiply-accumulates of the registered networks."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,10 @@ class Surveyed(NamedTuple):
     """A network with its default options, in one approach.
 
     Attributes:
-        name: in the registry.
-        converted: to multi-temporal, from another approach of its own.
-        model: with fresh weights, in evaluation mode.
-        steps: its own at test time; converted, as many iterations as is usual.
+        name: name in the registry.
+        converted: whether it is converted to multi-temporal from another approach.
+        model: the network with random weights, in evaluation mode.
+        steps: steps at test time: the network's default, or the default iterations if converted.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Surveyed(NamedTuple):
 
     @property
     def contract(self) -> Contract:
-        """The network's facts."""
+        """Properties of the network."""
         return cast("Contract", self.model.contract)
 
     @property
     def approach(self) -> str:
-        """What Fig. 1 calls it."""
+        """Name of the approach in Fig. 1."""
         if any(step.scale > 1 for step in self.steps):
             return "multi-scale"
         if len(self.steps) == 1:
@@ -44,7 +44,7 @@ class Surveyed(NamedTuple):
 
 
 def survey() -> Iterator[Surveyed]:
-    """Every network of the registry in its own approach and, where that is another one, converted."""
+    """All registered networks in their own approach, and converted if it is not multi-temporal."""
     for name in sorted(NETWORKS):
         own = create_network(name).eval()
         yield Surveyed(name, False, own, default_steps(own))
@@ -55,16 +55,16 @@ def survey() -> Iterator[Surveyed]:
 
 
 def parameters(model: nn.Module) -> int:
-    """How many parameters a model has, those included that it brings along and never runs."""
+    """Number of parameters of a model, including parameters that are never used."""
     return sum(part.numel() for part in model.parameters())
 
 
 def multiply_accumulates(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, int]) -> tuple[int, ...]:
-    """Multiply-accumulates of all steps for one picture: those of convolutions and matrix products.
+    """Multiply-accumulates of all steps for one picture, in convolutions and matrix products.
 
     Args:
-        model: one of the registry, float32, in evaluation mode, on the CPU.
-        steps: what is carried out.
+        model: a registered network, float32, in evaluation mode, on the CPU.
+        steps: the steps.
         sizes: heights and widths of pictures, in pixels.
 
     Returns:
@@ -76,12 +76,12 @@ def multiply_accumulates(model: nn.Module, steps: Sequence[Step], *sizes: tuple[
 def costs_of_steps(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, int]) -> list[tuple[int, ...]]:
     """Multiply-accumulates of each step for one picture, see `multiply_accumulates`.
 
-    They grow with the area, padded to the network's multiple, beside a constant share of global operations.
-    Counting over two small pictures tells both.
+    The count is linear in the area, padded to the network's multiple, with a constant for global
+    operations. Counts for two small pictures determine both coefficients.
 
     Args:
-        model: one of the registry, float32, in evaluation mode, on the CPU.
-        steps: what is carried out; a step takes the state of the one before it.
+        model: a registered network, float32, in evaluation mode, on the CPU.
+        steps: the steps, in order; each receives the state of the previous one.
         sizes: heights and widths of pictures, in pixels.
 
     Returns:
@@ -99,7 +99,7 @@ def costs_of_steps(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, i
         kind = (step.network, number > 0 and bool(contract.state_scales))
         if kind not in known:
             small, large = (probe.count(networks[step.network]) for probe in probes)
-            count = (side // contract.multiple) ** 2  # of blocks in the small picture, twice in the large one
+            count = (side // contract.multiple) ** 2  # blocks of the small picture, half of the large one
             block = (large - small) // count
             known[kind] = (small - count * block, block)
         constant, block = known[kind]
@@ -111,11 +111,11 @@ def costs_of_steps(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, i
 
 
 class _Probe:
-    """A small picture on its way through the steps.
+    """Counts multiply-accumulates with a small picture, keeping its estimate and state between steps.
 
     Args:
         height: of the picture, in pixels.
-        width: likewise.
+        width: of the picture, in pixels.
     """
 
     def __init__(self, height: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""The generator of DeblurGAN-v2 (Kupyn et al., ICCV 2019): a feature pyramid on a MobileNetV2 backbone."""
+"""Generator of DeblurGAN-v2 (Kupyn et al., ICCV 2019): a feature pyramid on a MobileNetV2 backbone."""
 
 from dataclasses import dataclass
 
@@ -11,29 +11,28 @@ from mtdeblur.networks.convert import ImageToImageConfig
 from mtdeblur.networks.mobilenet import mobilenet_v2_features
 
 TAPS = ((0, 2, 16), (2, 4, 24), (4, 7, 32), (7, 11, 64), (11, 16, 160))
-"""Backbone layers [first, stop) and channels of the maps at strides 2, 4, 8, 16 and 32."""
+"""Backbone layers [first, stop) and output channels at strides 2, 4, 8, 16 and 32."""
 USED_LAYERS = TAPS[-1][1]
 
 
 @dataclass(frozen=True)
 class DeblurGANv2Config(ImageToImageConfig):
-    """The published MobileNet generator by default.
+    """Options; the defaults are the published MobileNet generator.
 
     Attributes:
-        width: channels of the feature pyramid; its heads have half of them.
+        width: channels of the feature pyramid; its heads have half as many.
     """
 
     width: int = 128
 
 
 class DeblurGANv2(nn.Module):
-    """Generator of 3,312,707 parameters, of which 2,106,627 take part; a residual to the blurred image.
+    """Residual generator with 3,312,707 parameters, of which 2,106,627 are used.
 
-    Three of the backbone's layers come with it but never run, as published; they need no gradient.
+    Three layers of the backbone are never used, as published; they are frozen.
 
-    Normalisation differs from the authors' program in one point. Theirs never leaves training mode, so that
-    the backbone's batch normalisation takes the statistics of whatever it is given; here it takes in
-    evaluation those that it gathered in training, and a picture's result does not hang on its batch.
+    Unlike the authors' program, which never leaves training mode, batch normalisation uses its running
+    statistics in evaluation mode: a picture's result does not depend on its batch.
     """
 
     def __init__(self, config: DeblurGANv2Config | None = None) -> None:
@@ -54,7 +53,7 @@ class DeblurGANv2(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this network; its normalisation magnifies rounding, so bfloat16 is not offered."""
+        """Properties; no bfloat16, because the normalisation amplifies rounding errors."""
         return Contract(
             multiple=32,
             halo=0,
@@ -67,11 +66,11 @@ class DeblurGANv2(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Deblur at once.
+        """Deblur in one step.
 
         Args:
-            image: (B, in_channels, H, W) in [0, 1], float; H and W multiples of 32. The authors pad by grey,
-                and at least by one row and column; here it is the adapter's matter.
+            image: (B, in_channels, H, W) in [0, 1], float; H and W multiples of 32. The authors pad with
+                grey, by at least one row and column; here the adapter pads.
 
         Returns:
             (B, 3, H, W) in [0, 1]: the first three channels plus the residual, clamped as published.
@@ -86,7 +85,7 @@ class DeblurGANv2(nn.Module):
         return (image[:, :3] + residual / 2).clamp(0, 1)
 
     def _pyramid(self, x: Tensor) -> list[Tensor]:
-        """(B, c/2, H/2, W/2), then (B, c, H/n, W/n) for n = 4, 8, 16, 32, refined from coarse to fine."""
+        """Feature pyramid: (B, c/2, H/2, W/2), then (B, c, H/n, W/n) for n = 4, 8, 16, 32."""
         maps: list[Tensor] = []
         for (first, stop, _), lateral in zip(TAPS, self.laterals, strict=True):
             x = self.features[first:stop](x)

@@ -1,4 +1,4 @@
-"""DeepDeblur (Nah et al., CVPR 2017): the multi-scale residual network MSResNet of its PyTorch version."""
+"""DeepDeblur (Nah et al., CVPR 2017): the multi-scale network MSResNet of its PyTorch version."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,12 +25,12 @@ KERNEL = 5
 
 @dataclass(frozen=True)
 class DeepDeblurConfig:
-    """The released network by default.
+    """Options; the defaults are the released network.
 
     Attributes:
         width: channels of every body.
         blocks: residual blocks of every body.
-        scales: how many bodies, coarse to fine: 3 in the multi-scale approach, 1 where it is converted to
+        scales: number of bodies, coarse to fine: 3 in the multi-scale approach, 1 if converted to
             multi-temporal.
     """
 
@@ -39,17 +39,16 @@ class DeepDeblurConfig:
     scales: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse a network of no scale."""
+        """Raise ValueError for invalid options."""
         if self.scales < 1:
-            raise ValueError(f"scales is at least 1, not {self.scales}")
+            raise ValueError(f"scales must be at least 1, not {self.scales}")
 
 
 class DeepDeblur(nn.Module):
-    """DeepDeblur: 11,721,321 parameters in three bodies; one finer body, converted, has 3,908,099.
+    """DeepDeblur: 11,721,321 parameters in three bodies; converted, with one body, 3,908,099.
 
-    Its bodies, coarse to fine, are its `members`; as a network of its own it is the finest. The blurred image
-    at 1/4 and 1/2 is what the loop that unrolls it makes by bilinear resizing; the authors blur a little
-    before they halve (Gaussian pyramid).
+    Its bodies, coarse to fine, are its `members`; called itself, it runs the finest. The unroll loop
+    resizes the blurred image to 1/4 and 1/2 bilinearly; the authors use a Gaussian pyramid.
     """
 
     def __init__(self, config: DeepDeblurConfig | None = None) -> None:
@@ -70,7 +69,7 @@ class DeepDeblur(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of the finest body, and of the model."""
+        """Properties of the finest body, with the model's scales."""
         return replace(
             self.members[-1].contract,
             scales=coarse_to_fine(self.config.scales) if self.config.scales > 1 else (),
@@ -78,21 +77,21 @@ class DeepDeblur(nn.Module):
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration by the finest body, see `Level`."""
+        """Compute one iteration with the finest body, see `Level`."""
         return self.levels[-1](blurred, estimate, state)
 
 
 class Level(nn.Module):
-    """One body: convolution, residual blocks, convolution, on 0..255 less 127.5; the output is the image.
+    """One body: convolution, residual blocks, convolution, on 0..255 less 127.5; outputs the image.
 
-    It takes the blurred image and, unless it is the coarsest, beside it the last iteration's estimate or the
-    coarser result, which it doubles itself by a convolution and PixelShuffle.
+    The input is the blurred image and, unless it is the coarsest body, the last estimate. A coarser
+    estimate is enlarged by a convolution and PixelShuffle.
 
     Args:
         width: channels.
-        blocks: residual blocks.
-        coarsest: take the blurred image alone.
-        upscales: take an estimate of half the blurred image's size.
+        blocks: number of residual blocks.
+        coarsest: whether the input is the blurred image only.
+        upscales: whether the input estimate has half the blurred image's size.
     """
 
     def __init__(self, width: int, blocks: int, *, coarsest: bool = False, upscales: bool = False) -> None:
@@ -105,7 +104,7 @@ class Level(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this body; bfloat16 would round the image itself, which is its output."""
+        """Properties; no bfloat16, because it would round the output image itself."""
         reach = 2 * (2 + 2 * len(self.blocks))
         if self.upscale is None:
             return Contract(multiple=1, halo=reach, state_scales=(), precisions=("float32",))
@@ -114,19 +113,19 @@ class Level(nn.Module):
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration.
+        """Compute one iteration.
 
         Args:
             blurred: the blurred image at this scale, (B, 3, H, W) in [0, 1], float.
-            estimate: the estimate so far, same shape, or half of it where it is doubled here, sizes rounded
-                up; not looked at by the coarsest body.
-            state: None, as this network keeps none.
+            estimate: the estimate so far, same shape; if `upscales`, half of it, rounded up. Ignored by
+                the coarsest body.
+            state: always None.
 
         Returns:
             The new estimate (B, 3, H, W), not clamped, and None.
 
         Raises:
-            ValueError: if the shapes do not fit.
+            ValueError: if the shapes do not match.
         """
         smaller = self.contract.estimate_scale
         check_inputs(blurred, estimate, smaller)
@@ -135,12 +134,11 @@ class Level(nn.Module):
         estimate_in = self._prepare(estimate, self.contract.multiple // smaller)
         if self.upscale is not None:
             estimate_in = functional.pixel_shuffle(self.upscale(estimate_in), 2)  # (B, 12 -> 3, H, W)
-        inputs = (
-            blurred_in if self.coarsest else torch.cat([blurred_in, estimate_in], dim=1)
-        )  # (B, 3 or 6, H, W)
+        # (B, 3 or 6, H, W)
+        inputs = blurred_in if self.coarsest else torch.cat([blurred_in, estimate_in], dim=1)
         image = self.tail(self.blocks(self.head(inputs)))[..., :height, :width]
         return (image.to(blurred.dtype) + MIDDLE) / GREY_LEVELS, None
 
     def _prepare(self, image: Tensor, multiple: int) -> Tensor:
-        values = GREY_LEVELS * image - MIDDLE  # the zeros around it stand for grey
+        values = GREY_LEVELS * image - MIDDLE  # zero padding is then grey
         return pad_to_multiple(values, multiple).to(self.head.weight.dtype)

@@ -1,4 +1,4 @@
-"""DMPHN (Zhang et al., CVPR 2019): deep stacked hierarchical multi-patch network, 1-2-4 and its relatives."""
+"""DMPHN (Zhang et al., CVPR 2019): deep stacked hierarchical multi-patch networks such as 1-2-4."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -11,18 +11,18 @@ from mtdeblur.networks.contract import Contract
 from mtdeblur.networks.convert import ImageToImageConfig
 
 GRIDS = ((1, 1), (2, 1), (2, 2), (4, 2), (4, 4))
-"""Rows and columns of patches into which levels 1, 2, ... cut the picture: 1, 2, 4, 8 and 16 patches."""
+"""Rows and columns of patches at levels 1, 2, ...: 1, 2, 4, 8 and 16 patches."""
 GREY = 0.5
-"""What is subtracted from every value inside."""
+"""Offset subtracted from the input and added to the output."""
 
 
 @dataclass(frozen=True)
 class DMPHNConfig(ImageToImageConfig):
-    """DMPHN 1-2-4 by default, with 5,424,393 parameters.
+    """Options; the default is DMPHN 1-2-4, with 5,424,393 parameters.
 
     Attributes:
         levels: 2 for DMPHN 1-2, 3 for 1-2-4, 4 for 1-2-4-8, 5 for 1-2-4-8-16.
-        stack: how many such networks follow one another, each with weights of its own: Stack(n).
+        stack: number of such networks in a row, without weight sharing: Stack(n).
         width: channels at the finest scale; doubled at each of the two coarser ones.
     """
 
@@ -31,19 +31,19 @@ class DMPHNConfig(ImageToImageConfig):
     width: int = 32
 
     def __post_init__(self) -> None:
-        """Refuse what there is no grid of patches for."""
+        """Raise ValueError for invalid options."""
         if not 1 <= self.levels <= len(GRIDS) or self.stack < 1:
             raise ValueError(
-                f"levels is from 1 to {len(GRIDS)} and stack at least 1, not levels {self.levels}, "
+                f"levels must be from 1 to {len(GRIDS)} and stack at least 1, not levels {self.levels}, "
                 f"stack {self.stack}"
             )
 
 
 class DMPHN(nn.Module):
-    """Encoder and decoder of its own for each level of patches, from the finest patches to the whole picture.
+    """An encoder and a decoder for each level of patches, from the finest patches to the whole picture.
 
-    Patches travel as a batch, so that each level is one call of its encoder. Converted, the estimate is what
-    the levels refine; I0 is seen beside it at each of them.
+    Patches form a batch: each level is one call of its encoder. If converted, the levels refine the
+    estimate, with I0 as an additional input at each level.
     """
 
     def __init__(self, config: DMPHNConfig | None = None) -> None:
@@ -54,19 +54,19 @@ class DMPHN(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this network; without a skip from input to output, bfloat16 would round the picture."""
+        """Properties; no bfloat16, because it would round the output picture itself."""
         rows, columns = GRIDS[self.config.levels - 1]
         return Contract(
             multiple=4 * max(rows, columns),
             halo=0,
             state_scales=(),
             precisions=("float32",),
-            global_operation="cuts through the middle of the picture, wherever that lies",
+            global_operation="cuts through the middle of the picture",
             original="Zhang et al., CVPR 2019; no licence stated",
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Deblur at once.
+        """Deblur in one step.
 
         Args:
             image: (B, in_channels, H, W) in [0, 1], float; H and W multiples of `contract.multiple`.
@@ -75,7 +75,7 @@ class DMPHN(nn.Module):
             (B, 3, H, W), not clamped.
         """
         image = image - GREY
-        blurred, estimate = image[:, :-3], image[:, -3:]  # without conversion, the first has no channels
+        blurred, estimate = image[:, :-3], image[:, -3:]  # if not converted, blurred has no channels
         first: Tensor | None = None
         features: list[Tensor] = []
         for stage in self.stages:
@@ -85,7 +85,7 @@ class DMPHN(nn.Module):
 
 
 class _Stage(nn.Module):
-    """One network of a stack; `encoders` and `decoders` have level 1, the whole picture, first."""
+    """One network of a stack; `encoders` and `decoders` start with level 1, the whole picture."""
 
     def __init__(self, config: DMPHNConfig) -> None:
         super().__init__()
@@ -97,16 +97,16 @@ class _Stage(nn.Module):
     def forward(
         self, blurred: Tensor, image: Tensor, before: list[Tensor], first: Tensor | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Go up the levels.
+        """Run the levels from the finest patches to the whole picture.
 
         Args:
-            blurred: (B, 0 or 3, H, W), seen beside the image at every level.
-            image: (B, 3, H, W), what is to be deblurred: the estimate, or the last stage's output.
-            before: the last stage's features; none in the first stage.
+            blurred: (B, 0 or 3, H, W), additional input at every level.
+            image: (B, 3, H, W), the image to deblur: the estimate, or the last stage's output.
+            before: features of the previous stage; empty in the first stage.
             first: (B, 3, H, W), the first stage's output; None in the first stage.
 
         Returns:
-            The deblurred image (B, 3, H, W), and what each level decoded, the finest patches' first:
+            The deblurred image (B, 3, H, W), and the features of each level, finest patches first:
             (B, 4 width, H/4, W/4) each.
         """
         features: list[Tensor] = []
@@ -114,18 +114,18 @@ class _Stage(nn.Module):
         for level in reversed(range(len(self.encoders))):
             grid, above = GRIDS[level], GRIDS[max(level - 1, 0)]
             inputs = torch.cat([blurred, image + residual], dim=1)  # (B, in_channels, H, W)
-            found = join(self.encoders[level](cut(inputs, grid)), grid)  # (B, 4 width, H/4, W/4)
-            found = found + (features[-1] if features else 0)
-            found = found + (before[len(features)] if before else 0)
-            features.append(found)
-            residual = join(self.decoders[level](cut(found, above)), above)
+            encoded = join(self.encoders[level](cut(inputs, grid)), grid)  # (B, 4 width, H/4, W/4)
+            encoded = encoded + (features[-1] if features else 0)
+            encoded = encoded + (before[len(features)] if before else 0)
+            features.append(encoded)
+            residual = join(self.decoders[level](cut(encoded, above)), above)
             if level == 1 and first is not None:
-                residual = residual + first  # so in every released script of a stack
+                residual = residual + first  # as in every released script of a stack
         return residual, features
 
 
 def cut(x: Tensor, grid: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) into patches (B rows columns, C, H / rows, W / columns), row by row of each picture."""
+    """Cut (B, C, H, W) into patches (B rows columns, C, H / rows, W / columns), in row-major order."""
     rows, columns = grid
     b, c, h, w = x.shape
     patches = x.reshape(b, c, rows, h // rows, columns, w // columns).permute(0, 2, 4, 1, 3, 5)
@@ -133,7 +133,7 @@ def cut(x: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def join(patches: Tensor, grid: tuple[int, int]) -> Tensor:
-    """The reverse of `cut`."""
+    """Inverse of `cut`."""
     rows, columns = grid
     n, c, h, w = patches.shape
     x = patches.reshape(n // (rows * columns), rows, columns, c, h, w).permute(0, 3, 1, 4, 2, 5)
@@ -163,7 +163,7 @@ def _decoder(width: int) -> nn.Sequential:
 
 
 def _initialise(module: nn.Module) -> None:
-    """As released: normal with half of He's standard deviation, fan out, biases zero."""
+    """Initialise as released: normal with half of He's standard deviation, fan out; biases zero."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(
             module.weight, std=0.5 * (2 / (module.kernel_size[0] ** 2 * module.out_channels)) ** 0.5

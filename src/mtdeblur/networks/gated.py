@@ -14,18 +14,17 @@ class ChannelLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise; no copy is made where x is channels-last."""
+        """Normalise, without a copy if x is channels-last."""
         normed = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6)
         return normed.permute(0, 3, 1, 2)
 
 
 class GatedBlock(nn.Module):
-    """Gated depthwise block: spatial then channel mixing, each gated by the product of two halves.
+    """Gated depthwise block of NAFNet (Chen et al., ECCV 2022): spatial, then channel mixing.
 
-    The block of NAFNet (Chen et al., ECCV 2022). Without its channel attention nothing in it is global, and
-    it costs 6 c^2 + 2 k^2 c multiply-accumulates a pixel, k being the size of the depthwise kernel. The
-    attention scales each channel by a number that a 1x1 convolution makes of all channels' averages over the
-    whole picture.
+    Each is gated by the product of two halves of the channels. Without channel attention the block is
+    local and costs 6 c^2 + 2 k^2 c multiply-accumulates a pixel, with depthwise kernel size k. The
+    attention scales each channel by a 1x1 convolution of all channels' averages over the whole picture.
     """
 
     def __init__(self, channels: int, attention: bool = False, kernel: int = 3, norm: bool = True) -> None:
@@ -55,6 +54,6 @@ class GatedBlock(nn.Module):
 
 
 def _scaled(project: nn.Conv2d, scale: Tensor, x: Tensor) -> Tensor:
-    """`scale * project(x)`, the scale (c, 1, 1) multiplied into the weights, fewer than the pixels."""
+    """`scale * project(x)`, with the scale (c, 1, 1) multiplied into the weights, which is cheaper."""
     bias = None if project.bias is None else project.bias * scale.flatten()
     return functional.conv2d(x, project.weight * scale[..., None], bias)

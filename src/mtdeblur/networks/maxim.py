@@ -1,4 +1,4 @@
-"""MAXIM (Tu et al., CVPR 2022): stages, each a U-Net of multi-axis gated MLPs, as members of a model."""
+"""MAXIM (Tu et al., CVPR 2022): stages, each a U-Net of multi-axis gated MLPs."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,18 +20,18 @@ from mtdeblur.networks.multi_axis import (
 )
 
 LEVELS = 3
-"""Full, half and quarter resolution; the bottleneck lies below them, at 1/8."""
+"""Full, half and quarter resolution; the bottleneck is at 1/8."""
 
 
 @dataclass(frozen=True)
 class MAXIMConfig:
-    """MAXIM-3S by default, with 22,207,605 parameters.
+    """Options; the default is MAXIM-3S, with 22,207,605 parameters.
 
     Attributes:
-        width: channels at full resolution; twice and four times as many at 1/2 and at 1/4 and below.
+        width: channels at full resolution; twice as many at 1/2, four times as many at 1/4 and 1/8.
         tokens: side of the blocks and of the grid at full, 1/2, 1/4 and 1/8 resolution.
-        stages: how many there are, each with weights of its own.
-        converted: to multi-temporal: the first stage alone, which sees the blurred image beside the estimate.
+        stages: number of stages, without weight sharing.
+        converted: convert to multi-temporal: one stage, whose input is concat(I0, estimate).
     """
 
     width: int = 32
@@ -40,9 +40,9 @@ class MAXIMConfig:
     converted: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a network of no stage, and a conversion of several."""
+        """Raise ValueError for invalid options."""
         if self.stages < 1 or (self.converted and self.stages > 1):
-            raise ValueError(f"stages is at least 1, and 1 for the converted network, not {self.stages}")
+            raise ValueError(f"stages must be at least 1, and exactly 1 if converted, not {self.stages}")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -51,12 +51,12 @@ class MAXIMConfig:
 
     @property
     def multiple(self) -> int:
-        """What heights and widths are multiples of: blocks and grids fit at every level."""
+        """Divisor of heights and widths, so that blocks and grids fit at every level."""
         return math.lcm(8, *(side << level for level, side in enumerate(self.tokens)))
 
 
 class StageMaps(NamedTuple):
-    """What a stage hands to the next: its encoder's and decoder's maps, (B, width 2^i, H / 2^i, W / 2^i)."""
+    """Encoder and decoder maps of a stage, for the next one: (B, width 2^i, H / 2^i, W / 2^i)."""
 
     encoder0: Tensor
     encoder1: Tensor
@@ -67,9 +67,9 @@ class StageMaps(NamedTuple):
 
 
 class MAXIM(nn.Module):
-    """The stages, in order, are its `members`; as a network of its own it is the first.
+    """MAXIM; its stages, in order, are its `members`; called itself, it runs the first.
 
-    Every stage gives a full-size estimate, so that a picture may leave after any of them.
+    Every stage returns a full-size estimate, so that inference may stop after any of them.
     """
 
     def __init__(self, config: MAXIMConfig | None = None) -> None:
@@ -84,22 +84,22 @@ class MAXIM(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of the stages, alike for all."""
+        """Properties of the first stage; those of the others differ only in the tail."""
         return self.members[0].contract
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration by the first stage, see `Stage`."""
+        """Compute one iteration with the first stage, see `Stage`."""
         return self.stages[0](blurred, estimate, state)
 
 
 class Stage(nn.Module):
     """One stage: a U-Net that adds a residual to the blurred image.
 
-    The weights of a stage's supervised attention (SAM) are in the next stage, the only one that uses it.
+    The weights of a stage's supervised attention (SAM) are in the next stage, which uses them.
 
     Args:
         config: of the network.
-        number: of the stage, from 0.
+        number: number of the stage, from 0.
     """
 
     def __init__(self, config: MAXIMConfig, number: int) -> None:
@@ -107,8 +107,8 @@ class Stage(nn.Module):
         self.config, self.number = config, number
         widths, sides = config.widths, config.tokens
         sizes = list(zip(widths, sides, strict=False))  # of each level
-        before = (widths[0], *widths[:-1])  # channels that come down to each level
-        below = (*widths[1:], widths[-1])  # channels that come up to each level
+        above = (widths[0], *widths[:-1])  # channels from the finer level
+        below = (*widths[1:], widths[-1])  # channels from the coarser level
         images = 6 if config.converted else 3
         self.input = nn.ModuleList(Convolution(images, c, 3, padding=1) for c in widths)
         self.supervise, self.fuse, self.cross = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -118,9 +118,7 @@ class Stage(nn.Module):
             )
             self.fuse = nn.ModuleList(CrossGating(c, c, c, side) for c, side in sizes)
             self.cross = nn.ModuleList(CrossGating(c, c, c, side) for c, side in sizes)
-        self.encoder = nn.ModuleList(
-            Trunk(b + c, c, side) for b, (c, side) in zip(before, sizes, strict=True)
-        )
+        self.encoder = nn.ModuleList(Trunk(a + c, c, side) for a, (c, side) in zip(above, sizes, strict=True))
         self.down = nn.ModuleList(Convolution(c, c, 4, stride=2, padding=1) for c in widths)
         deepest = widths[-1]
         self.bottleneck = nn.ModuleList(Trunk(deepest, deepest, sides[-1], DenseAttention) for _ in range(2))
@@ -136,7 +134,7 @@ class Stage(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this stage."""
+        """Properties of this stage."""
         several = self.config.stages > 1
         return Contract(
             multiple=self.config.multiple,
@@ -144,27 +142,28 @@ class Stage(nn.Module):
             state_scales=(1, 2, 4) * 2 if several else (),
             iterations=Contract.iterations if self.config.converted else 1,
             scales=(1,) * self.config.stages if several else (),
-            global_operation="grid mixing and channel attention, which take in the whole picture",
+            global_operation="grid mixing and channel attention over the whole picture",
             window=8 * self.config.multiple,
             original="Tu et al., CVPR 2022; Apache-2.0",
             tail=self.output,
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration.
+        """Compute one iteration.
 
         Args:
             blurred: I0, (B, 3, H, W) in [0, 1], float.
-            estimate: the estimate so far, same shape. The first stage deblurs it, converted beside I0; the
-                later stages deblur I0, and weight the state by it.
-            state: what the stage before gave back; not looked at by the first.
+            estimate: the estimate so far, same shape. The first stage deblurs it, if converted with I0
+                as additional input; later stages deblur I0 and use the estimate for supervised
+                attention.
+            state: the previous stage's state; ignored by the first stage.
 
         Returns:
-            The new estimate (B, 3, H, W), not clamped, and the `StageMaps` of the picture padded to the
-            multiple; None where there is one stage.
+            The new estimate (B, 3, H, W), not clamped, and the `StageMaps` of the padded picture, or
+            None if there is only one stage.
 
         Raises:
-            ValueError: if the shapes do not fit, or a later stage has no state.
+            ValueError: if the shapes do not match, or a later stage has no state.
         """
         check_inputs(blurred, estimate)
         self.needs_state(state)
@@ -176,7 +175,7 @@ class Stage(nn.Module):
         inputs = [convolve(x.to(dtype)) for convolve, x in zip(self.input, images, strict=True)]
         if self.number:
             padded = pad_to_multiple(estimate, self.config.multiple).permute(0, 2, 3, 1)
-            inputs = self._take_over(inputs, [padded, *images[1:]], maps)
+            inputs = self._fuse_previous(inputs, [padded, *images[1:]], maps)
         encoded, x = self._encode(inputs, maps)
         decoded = self._decode(x, encoded)
         residual = self.output(decoded[0]).permute(0, 3, 1, 2)[..., :height, :width]
@@ -184,7 +183,7 @@ class Stage(nn.Module):
         return seen[:, :3] + residual, StageMaps(*kept) if self.config.stages > 1 else None
 
     def sees(self, blurred: Tensor, estimate: Tensor) -> Tensor:
-        """What the stage deblurs, (B, 3, H, W), or I0 and the estimate, (B, 6, H, W)."""
+        """Input: the image to deblur (B, 3, H, W), or if converted concat(I0, estimate) (B, 6, H, W)."""
         if self.config.converted:
             return torch.cat([blurred, estimate], dim=1)
         return blurred if self.number else estimate
@@ -192,7 +191,7 @@ class Stage(nn.Module):
     def needs_state(self, state: State) -> None:
         """Raise ValueError if the state is missing."""
         if self.number and state is None:
-            raise ValueError(f"stage {self.number + 1} needs the state that stage {self.number} gives")
+            raise ValueError(f"stage {self.number + 1} needs the state of stage {self.number}")
 
     def for_inference(self, dtype: torch.dtype) -> ProgressiveNetwork:
         """See `mtdeblur.networks.contract.inference_form`."""
@@ -200,10 +199,10 @@ class Stage(nn.Module):
 
         return InferenceStage(self, dtype)
 
-    def _take_over(
+    def _fuse_previous(
         self, inputs: Iterable[Tensor], pictures: Iterable[Tensor], maps: list[Tensor]
     ) -> list[Tensor]:
-        """Fuse the features of the stage before into the inputs of each level."""
+        """Fuse the previous stage's features into the inputs of each level."""
         features = (
             supervise(x, picture)
             for supervise, x, picture in zip(self.supervise, maps[LEVELS:], pictures, strict=True)
@@ -211,7 +210,7 @@ class Stage(nn.Module):
         return [fuse(x, y)[0] for fuse, x, y in zip(self.fuse, inputs, features, strict=True)]
 
     def _encode(self, inputs: Sequence[Tensor], maps: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The maps of each level, and of the bottleneck (B, H/8, W/8, 4 width)."""
+        """Encoder maps of each level, and the bottleneck's map (B, H/8, W/8, 4 width)."""
         x, encoded = inputs[0], list[Tensor]()
         for i in range(LEVELS):
             x = self.encoder[i](torch.cat([x, inputs[i]], dim=-1))
@@ -224,7 +223,7 @@ class Stage(nn.Module):
         return encoded, x
 
     def _decode(self, x: Tensor, encoded: Sequence[Tensor]) -> list[Tensor]:
-        """The maps of each level, finest first."""
+        """Decoder maps of each level, finest first."""
         skips, decoded, gate = list(encoded), list(encoded), x
         for i in reversed(range(LEVELS)):
             joined = _gather(self.bridge[i], encoded, i, range(LEVELS))  # (B, .., .., 3 C)
@@ -237,7 +236,7 @@ class Stage(nn.Module):
 
 
 def pyramid(image: Tensor) -> list[Tensor]:
-    """(B, C, H, W) as (B, H, W, C) at full, 1/2 and 1/4 size: of each square the pixel behind its middle."""
+    """(B, C, H, W) as (B, H, W, C) at full, 1/2 and 1/4 size, sampled at the pixel after each centre."""
     x = image.permute(0, 2, 3, 1)
     return [x, x[:, 1::2, 1::2], x[:, 2::4, 2::4]]
 
@@ -247,9 +246,9 @@ def _dense(sources: Iterable[int], channels: int) -> nn.ModuleList:
 
 
 def _gather(dense: nn.Module, maps: Sequence[Tensor], level: int, order: Iterable[int]) -> Tensor:
-    """The maps of all levels at one of them, beside one another, each through a dense layer of its own.
+    """Concatenate the maps of all levels, resized to one level, each after a dense layer of its own.
 
-    A dense layer and a resize commute, so the layer works on the smaller of the two.
+    A dense layer and a resize commute, so that the layer is applied at the smaller size.
     """
     layers = cast("nn.ModuleList", dense)
     gathered = [

@@ -1,8 +1,8 @@
-"""A stage of MAXIM as it runs fast on a processor; derived from the trained one, never stored.
+"""Fast inference of a MAXIM stage on a CPU; derived from a trained stage, never stored.
 
-An input convolution or a resize is merged with the dense layer that takes it in, and a concatenation before
-a dense layer becomes a sum. The blocks are in `mtdeblur.networks.multi_axis_inference`. Maps are (H, W, C)
-here, one picture at a time.
+Input convolutions and resizes are merged with the dense layer behind them, and a concatenation before a
+dense layer becomes a sum. The blocks are in `mtdeblur.networks.multi_axis_inference`. Maps are
+(H, W, C), one picture at a time.
 """
 
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ from mtdeblur.networks.multi_axis_inference import (
 
 
 class InferenceStage:
-    """A trained stage for inference on a processor, in one dtype; a progressive network without parameters.
+    """A trained stage for inference on a CPU: a progressive network without parameters.
 
     Args:
-        stage: trained, float32, on the CPU; it is not kept.
-        dtype: that maps are computed in. Pictures and sums over them stay float32.
+        stage: trained, float32, on the CPU.
+        dtype: dtype of the maps; pictures and sums over them stay float32.
     """
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
@@ -43,7 +43,7 @@ class InferenceStage:
 
     @torch.inference_mode()
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration, as `Stage` has it; (B, 3, H, W) float32 on the CPU in and out."""
+        """Compute one iteration as `Stage` does; images are (B, 3, H, W) float32 on the CPU."""
         check_inputs(blurred, estimate)
         self.needs_state(state)
         height, width = blurred.shape[-2:]
@@ -67,7 +67,7 @@ class InferenceStage:
 
 
 class _Encoder:
-    """From the pictures of all levels to the encoder's maps and the bottleneck's."""
+    """Encoder and bottleneck."""
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
         self.trunks = [InferenceTrunk(trunk, dtype) for trunk in stage.encoder]
@@ -77,13 +77,13 @@ class _Encoder:
         gatings = zip(stage.supervise, stage.fuse, stage.cross, strict=True)
         self.fusions = [_Fusion(*modules, dtype) for modules in gatings]
         self.input: list[Dense] = []
-        self.take: list[Dense] = []  # of a map that is fused, by the trunk
+        self.take: list[Dense] = []  # the trunk's first layer for a fused map
         self.down: list[Dense] = []
         for level, (trunk, convolution) in enumerate(zip(stage.encoder, stage.input, strict=True)):
             layer, picture = _first_layer(trunk), exact(convolution)
             split = layer.weight.shape[1] - picture.weight.shape[0]
             above, beside = layer.weight[:, :split], Dense(layer.weight[:, split:], layer.bias)
-            if level == 0:  # where both are the same map
+            if level == 0:  # both inputs are the same map
                 beside = Dense(above + beside.weight, beside.bias)
             else:
                 merged = without_bias(above).after(exact(stage.down[level - 1]))
@@ -99,12 +99,12 @@ class _Encoder:
     def __call__(
         self, images: Sequence[Tensor], pictures: Sequence[Tensor], before: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        """The map of each level, and the bottleneck's.
+        """Encoder maps of each level, and the bottleneck's map.
 
         Args:
-            images: what the stage sees at each level.
-            pictures: what the supervised attention looks at.
-            before: maps of the stage before.
+            images: the stage's input at each level.
+            pictures: input of the supervised attention at each level.
+            before: maps of the previous stage.
         """
         x: Tensor | None = None
         encoded: list[Tensor] = []
@@ -124,7 +124,7 @@ class _Encoder:
 
 
 class _Fusion:
-    """What a level takes from the stage before."""
+    """Fusion of the previous stage's maps at one level."""
 
     def __init__(self, supervise: nn.Module, fuse: nn.Module, cross: nn.Module, dtype: torch.dtype) -> None:
         sam = cast("SupervisedAttention", supervise)
@@ -136,7 +136,7 @@ class _Fusion:
         self.fuse_y, self.cross_x, self.cross_y = (exact(layer).to(dtype) for layer in layers)
 
     def fuse(self, x: Tensor, features: Tensor, picture: Tensor) -> Tensor:
-        """Supervised attention on features, then cross gating into a map that is projected already."""
+        """Supervised attention on features, then cross gating into a projected map."""
         if self.image is not None:
             picture = picture + self.image.convolve(features)
         weights = torch.sigmoid_(self.attention.convolve(picture.to(features.dtype)))
@@ -144,12 +144,12 @@ class _Fusion:
         return self.gatings[0](x, self.fuse_y(weighted))[0]
 
     def cross(self, x: Tensor, before: Tensor) -> Tensor:
-        """Cross gating of the encoder's map with the sum of the stage before's."""
+        """Cross gating of the encoder's map with the sum of the previous stage's maps."""
         return self.gatings[1](self.cross_x(x), self.cross_y(before))[0]
 
 
 class _Decoder:
-    """From the bottleneck's map and the encoder's to the decoder's."""
+    """Decoder."""
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
         self.output = exact(stage.output).to(dtype)
@@ -173,7 +173,7 @@ class _Decoder:
             self.up.append(_Doubling(up, dtype))
 
     def __call__(self, x: Tensor, encoded: list[Tensor]) -> list[Tensor]:
-        """The map of each level."""
+        """Decoder maps of each level."""
         skips, decoded, gate = list(encoded), list(encoded), x
         for level in reversed(range(LEVELS)):
             joined = self.bridge[level](encoded)
@@ -184,7 +184,7 @@ class _Decoder:
 
 
 class _Gathering:
-    """The maps of all levels at one of them: each resized, through its dense layer, and added up."""
+    """Sum of the maps of all levels, resized to one level, each after its dense layer."""
 
     def __init__(
         self, dense: Dense, layers: nn.Module, order: Sequence[int], level: int, dtype: torch.dtype
@@ -212,7 +212,7 @@ class _Gathering:
 
 
 class _Doubling:
-    """A transposed convolution 2x2 with stride 2, as a dense layer to four pixels."""
+    """2x2 transposed convolution with stride 2, as a dense layer to four pixels."""
 
     def __init__(self, layer: Dense, dtype: torch.dtype) -> None:
         weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (in, out, 2, 2) to (4 out, in)
@@ -224,12 +224,12 @@ class _Doubling:
 
 
 def shrink(x: Tensor, factor: int) -> Tensor:
-    """Antialiased bilinear shrinking of (H, W, C) by 2 or 4: a triangle filter, renormalised at the edges."""
+    """Shrink (H, W, C) by 2 or 4, bilinear and antialiased: a triangle filter, renormalised at edges."""
     taps = 1 - (torch.arange(2 * factor) - factor + 0.5).abs() / factor
     kernel = torch.outer(taps, taps) / taps.sum() ** 2
     channels = x.shape[-1]
     y = convolve(x, kernel.to(x.dtype).expand(channels, 1, -1, -1), None, factor, factor // 2, channels)
-    inside = taps[factor // 2 :].sum() / taps.sum()  # share of the taps that are inside at an edge
+    inside = taps[factor // 2 :].sum() / taps.sum()  # sum of the taps inside the map at an edge
     for edge in (y[0], y[-1], y[:, 0], y[:, -1]):
         edge.div_(inside)
     return y

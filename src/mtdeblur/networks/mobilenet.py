@@ -1,6 +1,6 @@
-"""The feature extractor of MobileNetV2 (Sandler et al., CVPR 2018) at width 1, a backbone for other networks.
+"""Feature extractor of MobileNetV2 (Sandler et al., CVPR 2018), width 1, a backbone for other networks.
 
-Modules are called as in torchvision's `mobilenet_v2`, so the tensors of its ImageNet weights fit by name.
+Modules have the names of torchvision's `mobilenet_v2`, so that its ImageNet weights can be loaded.
 """
 
 from torch import Tensor, nn
@@ -18,15 +18,15 @@ STAGES = (
 
 
 def mobilenet_v2_features(channels_in: int) -> nn.Sequential:
-    """The 19 feature layers: a convolution, 17 inverted residuals and a 1x1 convolution to 1280 channels.
+    """The 19 feature layers: convolution, 17 inverted residuals and 1x1 convolution to 1280 channels.
 
-    They start as for training from nothing: He's normal distribution, fan out.
+    Weights are initialised from He's normal distribution, fan out.
 
     Args:
-        channels_in: 3 as it was published.
+        channels_in: input channels; 3 as published.
 
     Returns:
-        Layers whose outputs have the channels of `STAGES`, halved in size by layers 0, 2, 4, 7 and 14.
+        Layers with the output channels of `STAGES`; layers 0, 2, 4, 7 and 14 halve the size.
     """
     layers: list[nn.Module] = [_normalised(channels_in, 32, 3, stride=2)]
     channels = 32
@@ -43,7 +43,7 @@ def mobilenet_v2_features(channels_in: int) -> nn.Sequential:
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; plus the identity where the shape stays."""
+    """1x1 expansion, 3x3 depthwise, linear 1x1 projection; skip connection if the shape is unchanged."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int) -> None:
         super().__init__()

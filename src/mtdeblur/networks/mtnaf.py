@@ -1,4 +1,4 @@
-"""The efficient cell `mtnaf`: the recurrent network of Eq. (3) rebuilt from gated depthwise blocks."""
+"""The efficient cell `mtnaf`: the recurrent network of Eq. (3) with gated depthwise blocks."""
 
 from dataclasses import dataclass
 
@@ -16,10 +16,10 @@ class MTNAFConfig:
 
     Attributes:
         width: channels at the finest scale; doubled at each of the two coarser ones.
-        blocks: gated blocks at encoder 1, encoder 2, bottom, decoder 2, decoder 1.
-        kernels: height and width of the depthwise convolutions at 1/2, 1/4 and 1/8 of the picture, odd.
-        norm: normalise each pixel over its channels before the two halves of a block.
-        recurrent: carry the recurrent feature maps (RFM) F1, F2 from iteration to iteration.
+        blocks: number of gated blocks in encoder 1, encoder 2, bottom, decoder 2, decoder 1.
+        kernels: kernel size of the depthwise convolutions at 1/2, 1/4 and 1/8 of the picture, odd.
+        norm: layer normalisation over the channels before both halves of a block.
+        recurrent: pass the recurrent feature maps (RFM) F1, F2 from iteration to iteration.
     """
 
     width: int = 32
@@ -29,17 +29,17 @@ class MTNAFConfig:
     recurrent: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse kernels without a middle."""
+        """Raise ValueError for invalid options."""
         if any(kernel % 2 == 0 for kernel in self.kernels):
             raise ValueError(f"kernels must be odd numbers, not {self.kernels}")
 
 
 class MTNAF(nn.Module):
-    """One iteration of the efficient cell, about a twelfth of MT-RNN's multiply-accumulates.
+    """One iteration of the efficient cell, with about 1/12 of MT-RNN's multiply-accumulates.
 
-    The recurrent feature maps are the decoders' outputs at 1/4 (F1) and 1/8 (F2) of the picture, fused into
-    the encoder by a 1x1 convolution as Eq. (4) has it; at the first iteration the encoder's own map stands in
-    their place. The output is the blurred image plus a residual that is zero before training.
+    The recurrent feature maps are the decoders' outputs at 1/4 (F1) and 1/8 (F2) of the picture, fused
+    into the encoder by a 1x1 convolution, Eq. (4); the first iteration uses the encoder's own maps
+    instead. The output is the blurred image plus a residual that is zero before training.
     """
 
     def __init__(self, config: MTNAFConfig | None = None) -> None:
@@ -48,8 +48,8 @@ class MTNAF(nn.Module):
         c, n, k = self.config.width, self.config.blocks, self.config.kernels
 
         def stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
-            made = (GatedBlock(channels, kernel=kernel, norm=self.config.norm) for _ in range(blocks))
-            return nn.Sequential(*made)
+            layers = (GatedBlock(channels, kernel=kernel, norm=self.config.norm) for _ in range(blocks))
+            return nn.Sequential(*layers)
 
         self.head = nn.Conv2d(24, c, 3, padding=1)
         self.encoder1 = stack(c, n[0], k[0])
@@ -69,7 +69,7 @@ class MTNAF(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this cell; the halo follows from its depth, see `_halo`."""
+        """Properties of this cell."""
         return Contract(
             multiple=8,
             halo=_halo(self.config),
@@ -78,19 +78,19 @@ class MTNAF(nn.Module):
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration.
+        """Compute one iteration.
 
         Args:
             blurred: I0, (B, 3, H, W) in [0, 1], float.
             estimate: the estimate so far, same shape; I0 itself at the first iteration.
-            state: None at the first iteration, then what the last one gave back.
+            state: None at the first iteration, then the last returned state.
 
         Returns:
             The new estimate (B, 3, H, W), not clamped, and the recurrent feature maps
             (B, 2 width, H/4, W/4), (B, 4 width, H/8, W/8) of the picture padded to multiples of 8.
 
         Raises:
-            ValueError: if the shapes do not fit.
+            ValueError: if the shapes do not match.
         """
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
@@ -112,13 +112,13 @@ class MTNAF(nn.Module):
 
 
 def _halo(config: MTNAFConfig) -> int:
-    """How far one iteration sees: a k x k convolution reaches k // 2 pixels of its own scale to every side.
+    """Radius of the receptive field: a k x k convolution adds k // 2 pixels of its own scale.
 
-    The 2x2 convolutions, the shuffles and the alignment of the scales add less than one pixel of the coarsest
-    scale on each side; the sum is rounded up to a multiple of 8. Tests measure it by perturbation.
+    The 2x2 convolutions, the pixel shuffles and the alignment of the scales add less than one pixel of
+    the coarsest scale; the sum is rounded up to a multiple of 8. Tests measure it by perturbation.
     """
     n, reach = config.blocks, [kernel // 2 for kernel in config.kernels]
-    finest = 2 * ((n[0] + n[4]) * reach[0] + 2)  # the head and tail convolutions count as well
+    finest = 2 * ((n[0] + n[4]) * reach[0] + 2)  # 2 for the head and tail convolutions
     middle = 4 * (n[1] + n[3]) * reach[1]
     coarsest = 8 * n[2] * reach[2]
     return -(-(finest + middle + coarsest + 7) // 8) * 8

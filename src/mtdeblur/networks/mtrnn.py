@@ -1,4 +1,4 @@
-"""MT-RNN (Park et al., ECCV 2020): one iteration of the multi-temporal recurrent network, Eq. (3) and (4)."""
+"""MT-RNN (Park et al., ECCV 2020): the multi-temporal recurrent network, Eq. (3) and (4)."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -17,17 +17,16 @@ SLOPE = 0.1  # of every LeakyReLU
 
 @dataclass(frozen=True)
 class MTRNNConfig:
-    """The paper's network by default; the switches are the ablations of Table 1.
+    """Options; the defaults are the paper's network, the others the ablations of Table 1.
 
     Attributes:
         width: channels at the finest scale; doubled at each of the two coarser ones.
-        kernel: side of the convolutions that the paper has as 3x3; odd.
-        recurrent: carry the recurrent feature maps (RFM) F1, F2 from iteration to iteration; "f2" takes in F2
-            alone, as the later networks of the stacking version do (7.890 M parameters in Table 2).
-        residual: what the network's residual is added to (ResL): the blurred input I0, the previous estimate,
-            or nothing.
-        images: how many images go in: I0 and the estimate, or 4 with those of the step before, which the
-            state carries (MS + MT in Table 2, where the step before is mostly that of a coarser scale).
+        kernel: kernel size of the convolutions that are 3x3 in the paper; odd.
+        recurrent: pass the recurrent feature maps (RFM) F1, F2 from iteration to iteration; "f2" fuses
+            only F2, as the later networks of the stacking version do (7.890 M parameters in Table 2).
+        residual: base of the residual (ResL): the blurred input I0, the previous estimate, or none.
+        images: number of input images: 2 for I0 and the estimate, 4 with those of the previous step,
+            which are in the state (MS + MT in Table 2, where that step is usually at a coarser scale).
     """
 
     width: int = 32
@@ -37,21 +36,21 @@ class MTRNNConfig:
     images: Literal[2, 4] = 2
 
     def __post_init__(self) -> None:
-        """Refuse what Table 1 has no place for."""
+        """Raise ValueError for invalid options."""
         if self.residual not in ("blurred", "estimate", "none"):
-            raise ValueError(f"residual is 'blurred', 'estimate' or 'none', not {self.residual!r}")
+            raise ValueError(f"residual must be 'blurred', 'estimate' or 'none', not {self.residual!r}")
         if self.width < 1 or self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(
-                f"width is at least 1 and kernel odd, not width {self.width}, kernel {self.kernel}"
+                f"width must be at least 1 and kernel odd, not width {self.width}, kernel {self.kernel}"
             )
         if self.recurrent not in (True, False, "f2"):
-            raise ValueError(f"recurrent is true, false or 'f2', not {self.recurrent!r}")
+            raise ValueError(f"recurrent must be true, false or 'f2', not {self.recurrent!r}")
         if self.images not in (2, 4) or (self.images == 4 and not self.recurrent):
-            raise ValueError("images is 2 or, with recurrent maps, 4")
+            raise ValueError("images must be 2, or 4 if recurrent")
 
 
 class MapsAndImages(NamedTuple):
-    """F1 and F2 of Eq. (3), and the images of the step as the network took them in, padded (B, 6, H, W)."""
+    """F1 and F2 of Eq. (3), and the step's input images, padded (B, 6, H, W)."""
 
     f1: Tensor
     f2: Tensor
@@ -61,13 +60,11 @@ class MapsAndImages(NamedTuple):
 class MTRNN(nn.Module):
     """One iteration of MT-RNN; 2,635,523 parameters, 2,594,371 without recurrent feature maps.
 
-    Images come and go in [0, 1]. Inside, the parameters live on the authors' scale: the mean colour is
-    subtracted and the difference multiplied by 255 before the first convolution, and the residual divided by
-    255 after the last. So a parameter here is bit for bit the parameter of the released model (see
-    `mtdeblur.weights.layouts.mtrnn`), and an optimiser with the paper's settings takes the paper's steps:
-    rescaling the weights instead would make its biases learn 255 times faster against their weights. The
-    precision is the same either way for float32 and bfloat16, which have range to spare; float16 is not
-    offered.
+    Images are in [0, 1]; inside the network they are in [0, 255] less the mean colour, and the residual
+    is divided by 255. So the parameters equal those of the released model bit for bit (see
+    `mtdeblur.weights.layouts.mtrnn`), and the paper's optimiser settings apply: rescaled weights would
+    change the ratio of the learning rates of biases and weights by 255. float32 and bfloat16 have enough
+    range for this; float16 is not supported.
     """
 
     def __init__(self, config: MTRNNConfig | None = None) -> None:
@@ -93,7 +90,7 @@ class MTRNN(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this network; convolutions reach 89 pixels per pixel of their radius, upscaling 6."""
+        """Properties; the halo is 89 pixels per pixel of kernel radius, plus 6 for the upscaling."""
         reach = 89 * (self.config.kernel // 2) + 6
         scales = (2, 4) if self.config.images == 2 else (2, 4, 1)
         return Contract(
@@ -105,25 +102,25 @@ class MTRNN(nn.Module):
         )
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration, Eq. (3).
+        """Compute one iteration, Eq. (3).
 
         Args:
             blurred: I0, (B, 3, H, W) in [0, 1], float.
             estimate: the estimate so far, same shape; I0 itself at the first iteration.
-            state: None at the first iteration, then what the last one gave back.
+            state: None at the first iteration, then the last returned state.
 
         Returns:
-            The new estimate (B, 3, H, W), not clamped, and the recurrent feature maps (B, 2 width, H/2, W/2),
-            (B, 4 width, H/4, W/4) of the picture padded to multiples of 4, on the scale of 0..255, with 4
-            images those of this step as well.
+            The new estimate (B, 3, H, W), not clamped, and the recurrent feature maps
+            (B, 2 width, H/2, W/2), (B, 4 width, H/4, W/4) of the picture padded to multiples of 4, on
+            the scale of 0..255; with 4 images also this step's input images.
 
         Raises:
-            ValueError: if the shapes do not fit.
+            ValueError: if the shapes do not match.
         """
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
         mean = torch.tensor(RGB_MEAN, dtype=blurred.dtype, device=blurred.device).view(1, 3, 1, 1)
-        # Eq. (5), (B, 6, H, W); the zeros around it stand for the mean colour, as the authors have it
+        # Eq. (5), (B, 6, H, W); zero padding is then the mean colour, as in the authors' program
         inputs = GREY_LEVELS * torch.cat([blurred - mean, estimate - mean], dim=1)
         inputs = pad_to_multiple(inputs, 4).to(self.head.weight.dtype)
         seen = inputs

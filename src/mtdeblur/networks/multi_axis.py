@@ -1,7 +1,7 @@
-"""The building blocks of MAXIM (Tu et al., CVPR 2022): gated MLPs that mix pixels along two axes.
+"""Building blocks of MAXIM (Tu et al., CVPR 2022): gated MLPs that mix pixels along two axes.
 
-Maps are (B, H, W, C) here: dense layers and normalisation work on the last axis without a copy, and a
-convolution sees a permuted view that is channels-last already.
+Maps are (B, H, W, C): dense layers and normalisation work on the last axis without a copy, and the
+permuted view for a convolution is already channels-last.
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ REDUCTION = 4  # of channels in the channel attention
 
 
 class Convolution(nn.Conv2d):
-    """A convolution from (B, H, W, c) to (B, H', W', d)."""
+    """Convolution of (B, H, W, c) to (B, H', W', d)."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve."""
@@ -25,7 +25,7 @@ class Convolution(nn.Conv2d):
 
 
 class Doubling(nn.ConvTranspose2d):
-    """Transposed convolution 2x2 with stride 2: (B, H, W, c) to (B, 2H, 2W, d)."""
+    """2x2 transposed convolution with stride 2: (B, H, W, c) to (B, 2H, 2W, d)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 2, stride=2)  # pyright: ignore[reportUnknownMemberType]
@@ -36,15 +36,15 @@ class Doubling(nn.ConvTranspose2d):
 
 
 class TokenMixing(nn.Linear):
-    """One dense layer over the pixels of every block, or over those of the grid; channels stay apart.
+    """Dense layer over the tokens of each block or of the grid, for each channel separately.
 
-    `block`: the picture is cut into blocks of side x side neighbouring pixels; the tokens are the pixels of a
-    block. `grid`: the picture is cut into side x side cells; the tokens are the pixels that lie at one place
-    of all cells, so that every pixel sees the whole picture.
+    `block`: the picture is cut into blocks of side x side neighbouring pixels; the tokens are the pixels
+    of a block. `grid`: the picture is cut into side x side cells; the tokens are the pixels at one
+    position in all cells, so that every pixel depends on the whole picture.
 
     Args:
-        side: of a block, or of the grid.
-        axis: which of the two.
+        side: side of a block, or of the grid.
+        axis: `grid` or `block`.
     """
 
     def __init__(self, side: int, axis: Axis) -> None:
@@ -60,7 +60,7 @@ class TokenMixing(nn.Linear):
 
 
 def split_tokens(x: Tensor, side: int, axis: Axis) -> Tensor:
-    """(B, H, W, C) to a view (side, side, B, H / side, W / side, C), the two token axes first."""
+    """View (B, H, W, C) as (side, side, B, H / side, W / side, C), with the token axes first."""
     b, h, w, c = x.shape
     if axis == "grid":
         return x.reshape(b, side, h // side, side, w // side, c).permute(1, 3, 0, 2, 4, 5)
@@ -68,7 +68,7 @@ def split_tokens(x: Tensor, side: int, axis: Axis) -> Tensor:
 
 
 def join_tokens(tokens: Tensor, axis: Axis) -> Tensor:
-    """The reverse of `split_tokens`."""
+    """Inverse of `split_tokens`."""
     side, _, b, rows, columns, c = tokens.shape
     order = (2, 0, 3, 1, 4, 5) if axis == "grid" else (2, 3, 0, 4, 1, 5)
     return tokens.permute(order).reshape(b, side * rows, side * columns, c)
@@ -80,12 +80,12 @@ def layer_norm(channels: int) -> nn.LayerNorm:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU in its tanh approximation."""
+    """GELU, tanh approximation."""
     return functional.gelu(x, approximate="tanh")
 
 
 class GatedMLP(nn.Module):
-    """A residual gated MLP (gMLP): half of the channels, mixed over pixels, gates the other half."""
+    """Residual gated MLP (gMLP): half of the channels, mixed over pixels, gates the other half."""
 
     def __init__(self, channels: int, side: int, axis: Axis) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class MultiAxisMLP(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Squeeze and excitation: each channel is scaled by a number made of all channels' means."""
+    """Squeeze and excitation: scale each channel by a function of all channels' means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class ConvolutionalAttention(nn.Module):
 
 
 class DenseAttention(nn.Module):
-    """Residual dense channel attention block (RDCAB), of the bottleneck: dense layers, channel attention."""
+    """Residual dense channel attention block (RDCAB): two dense layers, then channel attention."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class DenseAttention(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A dense layer to `channels`, then twice a multi-axis MLP and an attention block, with a skip."""
+    """Dense layer, then twice a multi-axis MLP and an attention block, with a skip connection."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class Trunk(nn.Module):
 
 
 class Gate(nn.Module):
-    """The gate that one map makes for another: half of its channels mixed over the grid, half over blocks."""
+    """Gate for another map: half of the channels mixed over the grid, half over blocks."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()
@@ -204,14 +204,14 @@ class Gate(nn.Module):
 
 
 class CrossGating(nn.Module):
-    """Cross gating: two maps gate one another, and the first also takes in the second.
+    """Cross gating: two maps gate each other, and the second is added to the first.
 
     Args:
-        x_channels: of the first map.
-        y_channels: of the second map.
-        channels: of both results.
-        side: of blocks and of the grid.
-        doubles: the second map is half as high and wide, and is doubled first.
+        x_channels: channels of the first map.
+        y_channels: channels of the second map.
+        channels: channels of both results.
+        side: side of blocks and of the grid.
+        doubles: whether the second map has half the height and width, and is enlarged first.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class CrossGating(nn.Module):
         self.out_x, self.out_y = nn.Linear(channels, channels), nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W, x_channels) and (B, H or H/2, W or W/2, y_channels) to two maps (B, H, W, channels)."""
+        """(B, H, W, x_channels), (B, H or H/2, W or W/2, y_channels) to two maps (B, H, W, channels)."""
         skip_x, skip_y = self.project_x(x), self.project_y(y if self.up is None else self.up(y))
         x = gelu(self.in_x(self.norm_x(skip_x)))
         y = gelu(self.in_y(self.norm_y(skip_y)))
@@ -237,11 +237,12 @@ class CrossGating(nn.Module):
 
 
 class SupervisedAttention(nn.Module):
-    """Supervised attention (SAM): features of a stage weighted by what its picture shows, for the next stage.
+    """Supervised attention (SAM): a stage's features, weighted by its picture, for the next stage.
 
     Args:
-        channels: of the features.
-        picture: make the picture here, at a coarser level; at full size it is the stage's estimate.
+        channels: channels of the features.
+        picture: whether to compute the picture here, at a coarser level; at full size it is the
+            estimate.
     """
 
     def __init__(self, channels: int, *, picture: bool) -> None:
@@ -263,18 +264,18 @@ class SupervisedAttention(nn.Module):
 
 
 def change_level(x: Tensor, source: int, target: int) -> Tensor:
-    """Resize (B, H, W, C) bilinearly from one level of the pyramid to another, antialiased where it shrinks.
+    """Resize (B, H, W, C) bilinearly to another level of the pyramid, antialiased when shrinking.
 
     Args:
-        x: at 1 / 2^source of full size.
-        source: its level.
-        target: the level wanted.
+        x: map at 1 / 2^source of full size.
+        source: level of the map.
+        target: level of the result.
     """
     if source == target:
         return x
     size = (x.shape[1] << source >> target, x.shape[2] << source >> target)
-    apart = x.permute(0, 3, 1, 2)
-    if target > source and apart.dtype == torch.bfloat16:  # antialiasing knows no bfloat16
-        apart = apart.float()
-    resized = functional.interpolate(apart, size, mode="bilinear", antialias=target > source)
+    channels_first = x.permute(0, 3, 1, 2)
+    if target > source and x.dtype == torch.bfloat16:  # antialiasing does not support bfloat16
+        channels_first = channels_first.float()
+    resized = functional.interpolate(channels_first, size, mode="bilinear", antialias=target > source)
     return resized.permute(0, 2, 3, 1).to(x.dtype)

@@ -1,9 +1,9 @@
-"""The building blocks of MAXIM as they run fast on a processor; derived from the trained ones, never stored.
+"""Fast inference of MAXIM's building blocks on a CPU; derived from trained blocks, never stored.
 
-What is linear in a row becomes one map: the scale and bias of a normalisation go into the dense layer behind
-it, and a concatenation before a dense layer becomes a sum. Blocks, and offsets of the grid, do not depend on
-one another, so that gated MLPs run over strips that stay in the cache, and no map of twice the channels is
-ever whole. Maps are (H, W, C) here, one picture at a time.
+Consecutive linear operations are merged: the scale and bias of a normalisation into the dense layer
+behind it, a concatenation before a dense layer into a sum. Blocks, and offsets of the grid, are
+independent: gated MLPs process strips that stay in the cache, and expanded maps are never stored whole.
+Maps are (H, W, C), one picture at a time.
 """
 
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ from mtdeblur.networks.multi_axis import (
 )
 
 STRIP = 600_000
-"""Values of a strip: with what is made of it, it stays in the cache."""
+"""Values per strip; a strip and its intermediate results fit into the cache."""
 AXES: tuple[Axis, Axis] = ("grid", "block")
 
 
 def _has_fused_gelu() -> bool:
-    """Whether this PyTorch has the fused operation, which is no part of its public interface."""
+    """Whether this PyTorch has the fused operation, which is not in its public interface."""
     x = torch.zeros(2, 2)
     try:
         torch.ops.mkldnn._linear_pointwise(x, x, x[0], "gelu", [], "tanh")
@@ -51,17 +51,17 @@ class Dense(NamedTuple):
     bias: Tensor
 
     def to(self, dtype: torch.dtype) -> "Dense":
-        """The same in another dtype, convolutions channels-last."""
+        """Convert to a dtype, convolutions to channels-last."""
         layout = torch.channels_last if self.weight.dim() == 4 else torch.contiguous_format
         return Dense(self.weight.to(dtype).contiguous(memory_format=layout), self.bias.to(dtype))
 
     def halves(self) -> tuple["Dense", "Dense"]:
-        """Two layers, for the first and the second half of what it gives."""
+        """Split into two layers, for the first and the second half of the outputs."""
         weights, biases = self.weight.chunk(2), self.bias.chunk(2)
         return Dense(weights[0], biases[0]), Dense(weights[1], biases[1])
 
     def after(self, layer: "Dense", *, transposed: bool = False) -> "Dense":
-        """A dense or (transposed) convolution layer, then this dense one: one layer of the first's kind."""
+        """Merge a dense or (transposed) convolution layer with this dense layer behind it."""
         rule = "po,iokl->ipkl" if transposed else "po,oi...->pi..."
         weight = torch.einsum(rule, self.weight, layer.weight)
         return Dense(weight, self.bias + self.weight @ layer.bias)
@@ -71,7 +71,7 @@ class Dense(NamedTuple):
         return functional.linear(x, self.weight, self.bias)
 
     def gelu(self, x: Tensor) -> Tensor:
-        """The same, then GELU; one operation where oneDNN has it."""
+        """Dense layer, then GELU; one fused operation if oneDNN supports it."""
         if not FUSED_GELU:
             return functional.gelu(self(x), approximate="tanh")
         rows = x.reshape(-1, x.shape[-1])
@@ -79,42 +79,42 @@ class Dense(NamedTuple):
         return y.view(*x.shape[:-1], -1)
 
     def convolve(self, x: Tensor, stride: int = 1) -> Tensor:
-        """(H, W, in) to (H / stride, W / stride, out), with zeros around it."""
+        """(H, W, in) to (H / stride, W / stride, out), with zero padding."""
         return convolve(x, self.weight, self.bias, stride, (self.weight.shape[-1] - 1) // 2)
 
 
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int = 1
 ) -> Tensor:
-    """A convolution of (H, W, in); the view has the strides that oneDNN takes for channels-last."""
+    """Convolution of (H, W, in); oneDNN recognises the permuted view as channels-last."""
     y = functional.conv2d(x[None].permute(0, 3, 1, 2), weight, bias, stride, padding, groups=groups)
     return y[0].permute(1, 2, 0)
 
 
 def exact(layer: nn.Module) -> Dense:
     """Weight and bias of a trained layer, float64."""
-    found = cast("nn.Linear", layer)
-    return Dense(found.weight.detach().double(), found.bias.detach().double())
+    linear = cast("nn.Linear", layer)
+    return Dense(linear.weight.detach().double(), linear.bias.detach().double())
 
 
 def without_bias(weight: Tensor) -> Dense:
-    """A dense layer of these weights (out, in), its bias zero."""
+    """Dense layer with weights (out, in) and zero bias."""
     return Dense(weight, torch.zeros_like(weight[:, 0]))
 
 
 def behind(norm: nn.LayerNorm, layer: nn.Linear) -> Dense:
-    """A dense layer with the scale and the bias of the normalisation before it, float64."""
+    """Dense layer merged with the scale and the bias of the normalisation before it, float64."""
     return exact(layer).after(Dense(torch.diag(exact(norm).weight), exact(norm).bias))
 
 
 def normalise(x: Tensor, norm: Dense | None = None) -> Tensor:
-    """Layer normalisation over the channels; its statistics are float32 inside."""
+    """Layer normalisation over the channels, with float32 statistics."""
     weight, bias = (None, None) if norm is None else norm
     return functional.layer_norm(x, x.shape[-1:], weight, bias, EPS)
 
 
 def _strips(x: Tensor, target: Tensor, side: int, axis: Axis) -> Iterator[tuple[Tensor, Tensor]]:
-    """Views (side, side, rows, W / side, C) of two maps (H, W, C), part by part; tokens first."""
+    """Strips of two maps (H, W, C) as views (side, side, rows, W / side, C), token axes first."""
     tokens, targets = (split_tokens(part[None], side, axis)[:, :, 0] for part in (x, target))
     rows = tokens.shape[2]
     number = -(-rows // max(1, STRIP * rows // x.numel()))
@@ -134,7 +134,7 @@ class _Tokens:
 
 
 class _Half:
-    """One axis of a multi-axis MLP: its half of the expansion, its gated MLP, its part of the projection."""
+    """One axis of a multi-axis MLP: half of the expansion, the gated MLP, half of the projection."""
 
     def __init__(self, mlp: MultiAxisMLP, number: int, dtype: torch.dtype) -> None:
         gated = (mlp.grid, mlp.block)[number]
@@ -148,7 +148,7 @@ class _Half:
         self.inner, self.outer = inner.weight.to(dtype).t(), outer.to(dtype)
 
     def add_to(self, out: Tensor, normalised: Tensor) -> None:
-        """Add what it makes of a normalised map (H, W, C) to another, strip by strip."""
+        """Add the output for a normalised map (H, W, C) to `out`, strip by strip."""
         for seen, target in _strips(normalised, out, self.tokens.side, self.axis):
             x = self.expand.gelu(seen.reshape(-1, seen.shape[-1]))
             n = normalise(x)
@@ -170,11 +170,11 @@ class _MultiAxis:
 
 
 class _Attention:
-    """Residual channel attention, by convolutions or dense layers."""
+    """Residual channel attention block with convolutions or dense layers."""
 
     def __init__(self, block: nn.Module, dtype: torch.dtype) -> None:
         self.norm: Dense | None = None
-        if isinstance(block, ConvolutionalAttention):  # zeros around the map forbid to fold its normalisation
+        if isinstance(block, ConvolutionalAttention):  # zero padding prevents merging
             self.norm = exact(block.norm).to(dtype)
             layers = (exact(block.conv1), exact(block.conv2))
         else:
@@ -194,7 +194,7 @@ class _Attention:
 
 
 class InferenceTrunk:
-    """A `Trunk` behind its first dense layer, which is merged into what comes before."""
+    """A `Trunk` without its first dense layer, which is merged into the preceding layer."""
 
     def __init__(self, trunk: nn.Module, dtype: torch.dtype) -> None:
         trunk = cast("Trunk", trunk)
@@ -227,7 +227,7 @@ class _Gate:
 
 
 class InferenceCrossGating:
-    """`CrossGating` behind its projections, which are merged into what comes before."""
+    """`CrossGating` without its projections, which are merged into the preceding layers."""
 
     def __init__(self, cross: nn.Module, dtype: torch.dtype) -> None:
         cross = cast("CrossGating", cross)
@@ -237,7 +237,7 @@ class InferenceCrossGating:
         self.out = [exact(layer).to(dtype) for layer in (cross.out_x, cross.out_y)]
 
     def __call__(self, skip_x: Tensor, skip_y: Tensor) -> tuple[Tensor, Tensor]:
-        """Both results; they take the place of the projected maps (H, W, C)."""
+        """Compute both results in place of the projected maps (H, W, C)."""
         skips = (skip_x, skip_y)
         x, y = (into.gelu(normalise(skip)) for into, skip in zip(self.into, skips, strict=True))
         gate_x, gate_y = self.gates[0](x), self.gates[1](y)

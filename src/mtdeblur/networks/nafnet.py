@@ -1,4 +1,4 @@
-"""NAFNet (Chen et al., ECCV 2022): today's reference for one-stage deblurring, not in the paper's tables."""
+"""NAFNet (Chen et al., ECCV 2022): one-stage deblurring; not in the paper's tables."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from mtdeblur.networks.gated import GatedBlock
 
 @dataclass(frozen=True)
 class NAFNetConfig(ImageToImageConfig):
-    """Width 32 by default, with 17,111,907 parameters.
+    """Options; the default is width 32, with 17,111,907 parameters.
 
     Attributes:
         width: channels at the finest scale; doubled at each coarser one.
-        encoder: blocks of each stage of the encoder, finest first; as many stages has the decoder.
-        middle: blocks at the coarsest scale.
-        decoder: blocks of each stage of the decoder, coarsest first.
+        encoder: number of blocks of each encoder stage, finest first.
+        middle: number of blocks at the coarsest scale.
+        decoder: number of blocks of each decoder stage, coarsest first; as many stages as the encoder.
     """
 
     width: int = 32
@@ -27,19 +27,19 @@ class NAFNetConfig(ImageToImageConfig):
     decoder: tuple[int, ...] = (1, 1, 1, 1)
 
     def __post_init__(self) -> None:
-        """Refuse an encoder and a decoder that do not meet."""
+        """Raise ValueError for invalid options."""
         if len(self.encoder) != len(self.decoder):
             raise ValueError(
-                f"encoder and decoder need equally many stages, not {len(self.encoder)} and "
+                f"encoder and decoder must have the same number of stages, not {len(self.encoder)} and "
                 f"{len(self.decoder)}"
             )
 
 
 class NAFNet(nn.Module):
-    """A U-Net of gated depthwise blocks with channel attention; its output is the input plus a residual.
+    """U-Net of gated depthwise blocks with channel attention; the output is the input plus a residual.
 
-    The attention averages over the whole picture, or over the windows that it is run on. The authors' 32.87
-    dB on GoPro is of averages over windows of 384 pixels, one and a half times the patches trained on.
+    The attention averages over the whole picture, or over each inference window. The authors' 32.87 dB
+    on GoPro was measured with windows of 384 pixels, 1.5 times the side of the training patches.
     """
 
     def __init__(self, config: NAFNetConfig | None = None) -> None:
@@ -60,7 +60,7 @@ class NAFNet(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of this network."""
+        """Properties of this network."""
         return Contract(
             multiple=1 << len(self.config.encoder),
             halo=0,
@@ -72,7 +72,7 @@ class NAFNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Deblur at once.
+        """Deblur in one step.
 
         Args:
             image: (B, in_channels, H, W) in [0, 1], float; H and W multiples of `contract.multiple`.

@@ -28,13 +28,14 @@ from mtdeblur.networks.contract import (
 
 @dataclass(frozen=True)
 class PSSNSCConfig:
-    """The released network by default.
+    """Options; the defaults are the released network.
 
     Attributes:
         width: channels at the finest scale; doubled at each of the two coarser ones.
-        scales: how many scales have convolutions of their own, coarse to fine: 3 in the multi-scale approach,
-            1 where it is converted to multi-temporal.
-        recurrent: carry the recurrent feature maps (RFM) F1, F2 of Eq. (4); the paper's conversion does not.
+        scales: number of scales, each with its own convolutions, coarse to fine: 3 in the multi-scale
+            approach, 1 if converted to multi-temporal.
+        recurrent: pass on the recurrent feature maps (RFM) F1, F2 of Eq. (4), unlike the paper's
+            conversion.
     """
 
     width: int = 32
@@ -42,13 +43,13 @@ class PSSNSCConfig:
     recurrent: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a network of no scale."""
+        """Raise ValueError for invalid options."""
         if self.scales < 1:
-            raise ValueError(f"scales is at least 1, not {self.scales}")
+            raise ValueError(f"scales must be at least 1, not {self.scales}")
 
 
 class ScaleConvolutions(nn.Module):
-    """The convolutions that change channels or resolution: every scale has its own, for grey images."""
+    """The convolutions without weight sharing over scales: those that change channels or resolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -62,10 +63,10 @@ class ScaleConvolutions(nn.Module):
 
 
 class SharedModule(nn.Module):
-    """The nonlinear module that all scales share, and that each scale applies twice in a row.
+    """The nonlinear module with weight sharing over scales; each scale applies it twice in a row.
 
-    Its nested skip connections, x + a1 + a2 + ... with each unit taking the sum of all before it, are a chain
-    of four residual blocks.
+    Its nested skip connections, x + a1 + a2 + ... where the input of each unit is the sum so far, are a
+    chain of four residual blocks.
     """
 
     def __init__(self, channels: int) -> None:
@@ -80,14 +81,14 @@ class SharedModule(nn.Module):
 class PSSNSC(nn.Module):
     """PSS-NSC: 3,871,715 parameters for three scales; converted to multi-temporal, with one, 3,357,345.
 
-    With recurrent feature maps the converted network has 3,398,497. One network for grey images, which R, G
-    and B go through each on its own. It takes the blurred image beside an estimate, the coarser scale's or
-    the last iteration's, and adds a residual to the blurred image. As a network of its own it is the finest
-    scale; `members` are all of them, coarse to fine, sharing the nonlinear modules.
+    With recurrent feature maps the converted network has 3,398,497. A network for grey images, applied
+    to R, G and B separately. The input is the blurred image and an estimate, of the coarser scale or the
+    last iteration; the output is the blurred image plus a residual. `members` are the scales, coarse to
+    fine, which share the nonlinear modules; called itself, it runs the finest.
 
-    Like `mtdeblur.networks.scale_recurrent` it needs multiples of 4 at any one scale. Its fresh weights are
-    PyTorch's: the authors' are not known, and the scale-recurrent network's, Xavier's, let the 48 residual
-    blocks that a scale passes through grow its output beyond all bounds.
+    Like `mtdeblur.networks.scale_recurrent` it needs multiples of 4 at each scale. The authors'
+    initialisation is not known; PyTorch's default is used, because with Xavier's, as in the
+    scale-recurrent network, the output diverges over the 48 residual blocks of a scale.
     """
 
     def __init__(self, config: PSSNSCConfig | None = None) -> None:
@@ -103,11 +104,11 @@ class PSSNSC(nn.Module):
 
     @property
     def contract(self) -> Contract:
-        """Facts of the finest scale."""
+        """Properties of the finest scale."""
         return self.facts(-1)
 
     def facts(self, scale: int) -> Contract:
-        """Facts of the scale with that number, alike for all but the tail."""
+        """Properties of a scale, by number; they differ only in the tail."""
         return Contract(
             multiple=4,
             halo=236,
@@ -123,36 +124,36 @@ class PSSNSC(nn.Module):
         return [Scale(self, number) for number in range(self.config.scales)]
 
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration by the finest scale, see `step`."""
+        """Compute one iteration at the finest scale, see `step`."""
         return self.step(-1, blurred, estimate, state)
 
     def step(self, scale: int, blurred: Tensor, estimate: Tensor, state: State) -> tuple[Tensor, State]:
-        """One iteration.
+        """Compute one iteration.
 
         Args:
-            scale: number of the scale whose convolutions are used, coarse to fine.
+            scale: number of the scale, coarse to fine.
             blurred: the blurred image at this scale, (B, 3, H, W) in [0, 1], float.
             estimate: the estimate so far, same shape; the blurred image at the first iteration.
-            state: None at the first iteration, then what the last one gave back, resized to this scale.
+            state: None at the first iteration, then the last returned state, resized to this scale.
 
         Returns:
-            The new estimate (B, 3, H, W), not clamped, and the recurrent feature maps, if any, of the picture
-            padded to multiples of 4: (B, 6 width, H/2, W/2) and (B, 12 width, H/4, W/4), a third a colour.
+            The new estimate (B, 3, H, W), not clamped, and the recurrent feature maps, if any, of the
+            picture padded to multiples of 4: (B, 6 width, H/2, W/2) and (B, 12 width, H/4, W/4), one
+            third for each colour.
 
         Raises:
-            ValueError: if the shapes do not fit.
+            ValueError: if the shapes do not match.
         """
         check_inputs(blurred, estimate)
         height, width = blurred.shape[-2:]
         own = self._own(scale)
-        inputs = pad_to_multiple(colours_apart(blurred, estimate), 4).to(
-            own.head.weight.dtype
-        )  # (3B, 2, H, W)
+        inputs = pad_to_multiple(colours_apart(blurred, estimate), 4)  # (3B, 2, H, W)
+        inputs = inputs.to(own.head.weight.dtype)
         f1, f2 = (None, None) if state is None else map(colours_apart, state)
         e1 = self.encoder1(functional.relu(own.head(inputs)))  # (3B, c, H, W)
-        x = _recall(self.fuse1, functional.relu(own.down1(e1)), f1)
+        x = _fuse_state(self.fuse1, functional.relu(own.down1(e1)), f1)
         e2 = self.encoder2(x)  # (3B, 2c, H/2, W/2)
-        x = _recall(self.fuse2, functional.relu(own.down2(e2)), f2)
+        x = _fuse_state(self.fuse2, functional.relu(own.down2(e2)), f2)
         f2 = self.decoder3(self.encoder3(x))  # (3B, 4c, H/4, W/4)
         f1 = self.decoder2(functional.relu(own.up2(f2)) + e2)
         x = self.decoder1(functional.relu(own.up1(f1)) + e1)
@@ -165,7 +166,7 @@ class PSSNSC(nn.Module):
 
 
 class Scale:
-    """One scale of `PSSNSC` as a progressive network; all its parameters are the model's."""
+    """One scale of `PSSNSC` as a progressive network; the model owns its parameters."""
 
     def __init__(self, model: PSSNSC, number: int) -> None:
         self.model = model
@@ -177,10 +178,10 @@ class Scale:
         return self.model.facts(self.number)
 
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration, see `PSSNSC.step`."""
+        """Compute one iteration, see `PSSNSC.step`."""
         return self.model.step(self.number, blurred, estimate, state)
 
 
-def _recall(fuse: nn.Conv2d | None, x: Tensor, kept: Tensor | None) -> Tensor:
-    """Fuse a recurrent feature map in, Eq. (4); at the first iteration the map itself stands in its place."""
-    return x if fuse is None else fuse(torch.cat([x, x if kept is None else kept], dim=1))  # (B, 2c -> c)
+def _fuse_state(fuse: nn.Conv2d | None, x: Tensor, state: Tensor | None) -> Tensor:
+    """Fuse x with a recurrent feature map, Eq. (4), or with itself at the first iteration."""
+    return x if fuse is None else fuse(torch.cat([x, x if state is None else state], dim=1))  # (B, 2c -> c)

@@ -1,4 +1,4 @@
-"""Every network by name: adding one is its file and one line here."""
+"""Registry of networks by name; a new network is a file and one line here."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,10 +23,10 @@ class Entry(NamedTuple):
     """A network and its options.
 
     Attributes:
-        network: its class: progressive, or image to image; then its options extend `ImageToImageConfig`, and
-            `create_network` puts the adapter of `mtdeblur.networks.convert` around it.
-        config: the dataclass of its options.
-        small: options of a network of the same structure that runs and trains in a fast test.
+        network: class of the network: progressive, or image to image. The options of the latter extend
+            `ImageToImageConfig`, and `create_network` wraps it in `ProgressiveAdapter`.
+        config: dataclass of its options.
+        small: options of a small network of the same structure, for fast tests.
     """
 
     network: type[nn.Module]
@@ -48,21 +48,21 @@ NETWORKS: dict[str, Entry] = {
 
 
 _CONVERSION = {"converted": True, "scales": 1, "stages": 1}
-"""What converts a network to multi-temporal, of the options that it has."""
+"""Options that convert a network to multi-temporal, if it has them."""
 
 
 def create_network(name: str, **options: Any) -> nn.Module:
-    """Build a progressive network with fresh weights.
+    """Build a progressive network with random weights.
 
     Args:
         name: a key of `NETWORKS`.
         **options: fields of the network's config dataclass.
 
     Raises:
-        ValueError: if there is no such network, or it has no such option.
+        ValueError: if the network or an option does not exist, or an option is invalid.
     """
     if name not in NETWORKS:
-        raise ValueError(f"there is no network {name!r}; there are {', '.join(sorted(NETWORKS))}")
+        raise ValueError(f"unknown network {name!r}; choose one of {', '.join(sorted(NETWORKS))}")
     entry = NETWORKS[name]
     known = sorted(entry.config.__dataclass_fields__)
     if unknown := sorted(set(options) - set(known)):
@@ -75,15 +75,15 @@ def create_network(name: str, **options: Any) -> nn.Module:
 def conversion(name: str) -> dict[str, Any] | None:
     """The options that convert a network to multi-temporal, as in the starred rows of Table 3.
 
-    An image-to-image network takes in three more channels, and so does the first stage of one that has
-    several; one with weights for every scale keeps those of the finest; one that shares them over scales is
-    merely run at full resolution.
+    An image-to-image network, or the first stage of a network with stages, gets three more input
+    channels. A network with weights for each scale keeps the finest; one with weight sharing over scales
+    is only run at full resolution.
 
     Args:
         name: a key of `NETWORKS`.
 
     Returns:
-        The options; None for a network that is multi-temporal as it is.
+        The options; None for a network that is already multi-temporal.
     """
     known = NETWORKS[name].config.__dataclass_fields__
     options = {option: value for option, value in _CONVERSION.items() if option in known}
@@ -93,10 +93,10 @@ def conversion(name: str) -> dict[str, Any] | None:
 
 
 def network_options(network: nn.Module) -> tuple[str, dict[str, Any]]:
-    """The name and options with which `create_network` builds a network of the same shape.
+    """Name and options for `create_network` to build a network of the same shape.
 
     Raises:
-        ValueError: if the network is not a registered one.
+        ValueError: if the network is not registered.
     """
     if isinstance(network, ProgressiveAdapter):
         network = network.network

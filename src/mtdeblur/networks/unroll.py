@@ -1,4 +1,4 @@
-"""The one loop that carries out the steps of a plan, one after the other (Fig. 1)."""
+"""The unroll loop: the steps of a plan in sequence (Fig. 1)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, cast
@@ -17,11 +17,11 @@ from mtdeblur.networks.contract import (
 
 
 class Step(NamedTuple):
-    """How one iteration is carried out.
+    """Scale and network of one iteration.
 
     Attributes:
-        scale: at 1/scale of full resolution.
-        network: by which member of the model.
+        scale: the iteration runs at 1/scale of full resolution.
+        network: number of the model's member that runs it.
     """
 
     scale: int = 1
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 def default_steps(model: nn.Module) -> tuple[Step, ...]:
-    """The steps of a model's own approach at test time, see `Contract.iterations` and `Contract.scales`."""
+    """Test-time steps of a model's own approach, see `Contract.iterations` and `Contract.scales`."""
     contract = cast("Contract", model.contract)
     if not contract.scales:
         return (Step(),) * contract.iterations
@@ -42,15 +42,14 @@ def unroll(
     blurred: Tensor,
     steps: int | Sequence[Step],
 ) -> Iterator[Tensor]:
-    """Yield the estimate of every step; at the first, the estimate is the blurred image itself.
+    """Yield the estimate of every step; the first step's input estimate is the blurred image.
 
-    Where steps have several scales, the picture is padded first, once, so that it can be halved as often as
-    that takes: all scales then lie on one grid.
+    If the steps have several scales, the picture is padded once, so that all scales are aligned.
 
     Args:
         networks: one network, or the members of a model, see `mtdeblur.networks.contract`.
         blurred: I0, (B, 3, H, W) in [0, 1], float.
-        steps: one or more; a number stands for so many at full resolution by the first network.
+        steps: one or more steps, or a number of steps at full resolution with the first network.
 
     Yields:
         (B, 3, H / scale, W / scale), sizes rounded up, not clamped.
@@ -61,20 +60,20 @@ def unroll(
     plan = [Step()] * steps if isinstance(steps, int) else steps
     if not plan:
         raise ValueError(f"the number of iterations must be at least 1, not {len(plan)}")
-    some = networks if isinstance(networks, Sequence) else [networks]
+    sequence = networks if isinstance(networks, Sequence) else [networks]
     height, width = blurred.shape[-2:]
-    blurred = pad_to_multiple(blurred, multiple_of_scales(some, plan))
+    blurred = pad_to_multiple(blurred, multiple_of_scales(sequence, plan))
     estimate: Tensor = blurred
     state: State = None
     for step in plan:
-        estimate, state = carry_out(some[step.network], step.scale, blurred, estimate, state)
+        estimate, state = carry_out(sequence[step.network], step.scale, blurred, estimate, state)
         yield estimate[..., : -(-height // step.scale), : -(-width // step.scale)]
 
 
 def multiple_of_scales(networks: Sequence[ProgressiveNetwork], steps: Iterable[Step]) -> int:
-    """The multiple to which a picture is padded so that it can be halved as often as the steps' scales take.
+    """Multiple of height and width to which a picture is padded so that all scales are aligned.
 
-    1 where all steps are at full resolution: networks pad to their own multiple themselves.
+    1 if all steps are at full resolution: networks pad to their own multiple.
     """
     coarsest = max(step.scale for step in steps)
     return 1 if coarsest == 1 else coarsest * max(network.contract.multiple for network in networks)
@@ -83,14 +82,14 @@ def multiple_of_scales(networks: Sequence[ProgressiveNetwork], steps: Iterable[S
 def carry_out(
     network: ProgressiveNetwork, scale: int, blurred: Tensor, estimate: Tensor, state: State
 ) -> tuple[Tensor, State]:
-    """One iteration at 1/scale: blurred image, estimate and state are resized bilinearly first, Eq. (2).
+    """Run one iteration at 1/scale, after bilinear resizing of all inputs, Eq. (2).
 
     Args:
-        network: what carries it out.
+        network: the network to run.
         scale: 1 is full resolution.
         blurred: I0 at full resolution, (B, 3, H, W) in [0, 1], float.
         estimate: the estimate so far, at any resolution.
-        state: what the iteration before gave back, at its resolution.
+        state: the previous iteration's state, at any resolution.
 
     Returns:
         The new estimate (B, 3, H / scale, W / scale), sizes rounded up, not clamped, and the state.
@@ -110,18 +109,18 @@ def carry_out(
 
 
 def resize(image: Tensor, height: int, width: int, *, corners: bool = False) -> Tensor:
-    """Resize bilinearly, without antialiasing; the image itself where nothing changes.
+    """Resize bilinearly, without antialiasing; returns the image itself if its size is right.
 
     Args:
         image: (B, C, H, W), float.
         height: of the result, in pixels.
         width: of the result, in pixels.
-        corners: take row i of h from row i H / h, as TensorFlow 1 did; otherwise pixel areas are aligned, and
-            it is row (i + 1/2) H / h - 1/2.
+        corners: take row i of h from row i H / h, as TensorFlow 1 does; otherwise pixel areas are
+            aligned, and it is row (i + 1/2) H / h - 1/2.
     """
     if image.shape[-2:] == (height, width):
         return image
-    if corners:  # with one more row and column, alike, from end to end
+    if corners:  # align_corners with one more row and column has the same source rows
         more = functional.pad(image, (0, 1, 0, 1), mode="replicate")
         larger = functional.interpolate(more, (height + 1, width + 1), mode="bilinear", align_corners=True)
         return larger[..., :height, :width]

@@ -12,21 +12,20 @@ from mtdeblur.training.perceptual import ContentLoss, load_vgg19
 WIDTH = 64
 """Channels of a discriminator's first convolution, as published."""
 POOL = 50
-"""Past outputs of a discriminator whose mean it compares others with."""
+"""Number of past outputs in a discriminator's running mean."""
 
 
 class AdversarialLoss(nn.Module):
-    """Content loss plus `weight` times the adversarial loss, which is the mean over both discriminators'.
+    """Content loss plus `weight` times the mean adversarial loss of two discriminators.
 
-    One discriminator judges patches, the other about the whole crop ("double GAN"). They learn by an Adam of
-    their own. Everything that a resumed run needs, that optimiser's state and the pools too, is in
-    `state_dict`.
+    One discriminator judges patches, the other about the whole crop ("double GAN"). They have an Adam
+    optimiser of their own. `state_dict` contains its state and the pools, so that a run can be resumed.
 
     Args:
-        content: judges an estimate by the ground truth beside it.
-        weight: of the adversarial loss, lambda; 0.001 in the authors' program.
+        content: compares an estimate with the ground truth.
+        weight: lambda, of the adversarial loss; 0.001 in the authors' program.
         betas: of the discriminators' Adam.
-        width: channels of the discriminators' first convolution; the others have up to eight times as many.
+        width: channels of the discriminators' first convolution; up to 8 times as many in the others.
     """
 
     def __init__(
@@ -43,17 +42,17 @@ class AdversarialLoss(nn.Module):
         self.optimiser = torch.optim.Adam(self.discriminators.parameters(), betas=betas)
 
     def forward(self, estimate: Tensor, sharp: Tensor, rate: float) -> Tensor:
-        """Let the discriminators learn from one batch, then judge the estimates.
+        """Train the discriminators on one batch, then compute the network's loss.
 
         Args:
-            estimate: of the network, (B, 3, H, W) in [0, 1], float.
+            estimate: the network's output, (B, 3, H, W) in [0, 1], float.
             sharp: the ground truth, same shape.
             rate: learning rate of the discriminators in this step.
 
         Returns:
-            The network's loss, a scalar; its gradient reaches the estimate alone.
+            The network's loss, a scalar with a gradient with respect to the estimate only.
         """
-        fake, real = 2 * estimate - 1, 2 * sharp - 1  # what DeblurGAN works on: [-1, 1]
+        fake, real = 2 * estimate - 1, 2 * sharp - 1  # DeblurGAN's range, [-1, 1]
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad()
@@ -71,7 +70,7 @@ class AdversarialLoss(nn.Module):
         return self.optimiser.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore the optimiser's state."""
         self.optimiser.load_state_dict(state)
 
     @property
@@ -84,16 +83,15 @@ class AdversarialLoss(nn.Module):
 
 
 class RelativisticLoss(nn.Module):
-    """Relativistic average least squares, RaGAN-LS: is an image more real than the others are on average?
+    """Relativistic average least-squares loss, RaGAN-LS: is an image more real than others on average?
 
-    With D the discriminator's map of outputs, and means over the last 50 outputs of their kind, which are
-    constants:
+    With D the discriminator's output map and constant means over the last 50 outputs of each kind:
 
-    - for the discriminator ((D(real) - mean D(fake) - 1)^2 + (D(fake) - mean D(real) + 1)^2) / 2;
-    - for the network the mirror image, of which (D(fake) - mean D(real) - 1)^2 / 2 depends on it.
+    - discriminator: ((D(real) - mean D(fake) - 1)^2 + (D(fake) - mean D(real) + 1)^2) / 2;
+    - network: with real and fake exchanged; only (D(fake) - mean D(real) - 1)^2 / 2 depends on it.
 
     Args:
-        discriminator: judges images (B, 3, H, W) in [-1, 1].
+        discriminator: maps images (B, 3, H, W) in [-1, 1] to scores (B, 1, h, w).
     """
 
     def __init__(self, discriminator: nn.Module) -> None:
@@ -103,7 +101,7 @@ class RelativisticLoss(nn.Module):
         self.fake = Pool(POOL)
 
     def discriminator_loss(self, fake: Tensor, real: Tensor) -> Tensor:
-        """A scalar; `fake` and `real` are (B, 3, H, W) in [-1, 1]."""
+        """The discriminator's loss, a scalar; `fake` and `real` are (B, 3, H, W) in [-1, 1]."""
         judged_fake, judged_real = self.discriminator(fake), self.discriminator(real)  # (B, 1, h, w)
         self.fake.add(judged_fake)
         self.real.add(judged_real)
@@ -112,38 +110,38 @@ class RelativisticLoss(nn.Module):
         return (to_real + to_fake) / 2
 
     def generator_loss(self, fake: Tensor) -> Tensor:
-        """A scalar; `fake` is (B, 3, H, W) in [-1, 1]."""
+        """The network's loss, a scalar; `fake` is (B, 3, H, W) in [-1, 1]."""
         return (self.discriminator(fake) - self.real.mean() - 1).square().mean() / 2
 
 
 class Pool(nn.Module):
-    """Mean outputs of a discriminator for the last images.
+    """A discriminator's mean outputs for the most recent images.
 
     Args:
-        size: for how many images.
+        size: number of images.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        self.register_buffer("means", torch.full((size,), torch.nan))  # not a number where there is none yet
+        self.register_buffer("means", torch.full((size,), torch.nan))  # nan: not filled yet
         self.means: Tensor
 
     def add(self, outputs: Tensor) -> None:
-        """Take in the outputs (B, 1, h, w) for a batch of images; the oldest go."""
+        """Add the outputs (B, 1, h, w) for a batch of images; the oldest are dropped."""
         new = outputs.detach().mean(dim=(1, 2, 3)).to(self.means.dtype)
         self.means = torch.cat([self.means, new])[-len(self.means) :]
 
     def mean(self) -> Tensor:
-        """Over all images in the pool, a scalar; there is at least one."""
+        """Mean over all images in the pool, a scalar; the pool must not be empty."""
         return self.means.nanmean()
 
 
 class Discriminator(nn.Sequential):
-    """PatchGAN: a map of scores, one for every patch of the picture that a score can see.
+    """PatchGAN: a map of scores, one for each receptive field.
 
     Args:
-        depth: convolutions that halve the picture: 3 for patches, 5 for about a whole crop.
-        width: channels of the first; doubled at each up to eight times as many.
+        depth: number of convolutions with stride 2: 3 for patches, 5 for about a whole crop.
+        width: channels of the first convolution; doubled at each, up to 8 times as many.
     """
 
     def __init__(self, depth: int, width: int = WIDTH) -> None:
@@ -159,10 +157,10 @@ class Discriminator(nn.Sequential):
 
 
 def build_adversarial(config: TrainingConfig) -> AdversarialLoss | None:
-    """The configured loss, its discriminators as the seed determines them; None where there is none.
+    """The configured adversarial loss, or None; the seed determines the discriminators' weights.
 
     Raises:
-        UserError: if the file of VGG19's weights cannot be read.
+        UserError: if the VGG19 weights cannot be read.
     """
     settings = config.optimiser.adversarial
     if settings is None:

@@ -26,17 +26,17 @@ from mtdeblur.training.losses import l1, objective
 from mtdeblur.training.network import build_approach
 
 LOGGED = 50
-"""Batches from one point of the curves to the next: a value that is logged waits for the device."""
+"""Batches between two points of the logged curves; reading a value waits for the device."""
 
-SAMPLE = 256  # height and width of the sample pictures beside the curves, at most
+SAMPLE = 256  # maximum height and width of the logged sample pictures
 
 
 class Validation(NamedTuple):
-    """One validation.
+    """Result of one validation.
 
     Attributes:
-        batches: how many batches had been trained on.
-        minutes: how long the run had trained at its last checkpoint.
+        batches: number of batches trained on.
+        minutes: training time up to the last checkpoint.
         gains: validation set to gain in PSNR over the blurred input, in dB, after each iteration.
     """
 
@@ -46,26 +46,26 @@ class Validation(NamedTuple):
 
 
 class IncrementalTemporalTraining(pl.LightningModule):
-    """Trains a progressive network one iteration at a time, over the goals of any approach.
+    """Trains a progressive network one iteration at a time, for the goals of any approach.
 
-    Every iteration has its own L1 loss, backward pass and optimiser step; the estimate and the state that it
-    hands on are detached. So memory does not grow with the number of iterations. Where an approach differs
-    from this, the goals of its plan say so, see `mtdeblur.approaches.Goal`.
+    By default each iteration has its own L1 loss, backward pass and optimiser step, and the estimate and
+    the state are detached between iterations: memory does not grow with their number. The goals of a
+    plan can change this, see `mtdeblur.approaches.Goal`.
 
     Attributes:
-        batches_done: how many batches the network has been trained on.
-        length: of the schedule in batches: the configured one, or what fits into the minutes given.
-        minutes: how long the run had trained at its last checkpoint.
-        waited: seconds spent waiting for data since the process began.
+        batches_done: number of batches trained on.
+        length: of the schedule in batches: as configured, or as many as fit into the given minutes.
+        minutes: training time up to the last checkpoint.
+        waited: seconds spent waiting for data since the process started.
         history: all validations so far.
-        rebuilt_at: the batch at which the run went on without its optimiser's state, which is built up again
-            while the learning rate rises from zero; None where it always had it.
+        rebuilt_at: the batch at which training continued without the optimiser's state, with a warm-up
+            of the learning rate; None if the state was never lost.
 
     Args:
-        network: what is trained, one of the registry.
+        network: the network to train, from the registry.
         config: of the run.
-        sets: what is validated on.
-        compiled: let torch.compile fuse the operations of the network's repeated blocks, for training.
+        sets: validation sets.
+        compiled: compile the network's repeated blocks with torch.compile, for training only.
     """
 
     def __init__(
@@ -93,42 +93,42 @@ class IncrementalTemporalTraining(pl.LightningModule):
 
     @property
     def members(self) -> Sequence[ProgressiveNetwork]:
-        """The networks that goals name by number."""
+        """The networks that goals refer to by number."""
         return members(self.network)
 
     def on_train_start(self) -> None:
-        """Compile the network's repeated blocks where that is wanted."""
+        """Compile the network's repeated blocks if `compiled`."""
         for block in repeated_blocks(self.network) if self._compiled else ():
             block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
 
     def on_validation_start(self) -> None:
-        """Validate without compiled blocks: its pictures have many sizes."""
+        """Disable the compiled blocks: validation pictures have many sizes."""
         torch.compiler.set_stance("force_eager")
 
     def on_validation_end(self) -> None:
-        """Train with them again."""
+        """Enable the compiled blocks for training."""
         torch.compiler.set_stance("default")
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps that validation carries out."""
+        """The steps of a validation."""
         return self.approach.steps(self.config.validation.iterations)
 
     @property
     def own_steps(self) -> tuple[Step, ...]:
-        """Those of them that the approach trains for."""
+        """The steps of a validation that the approach trains."""
         return self.approach.trained_steps(self.config.validation.iterations)
 
     @property
     def finished(self) -> bool:
-        """Whether the configured number of batches is done."""
+        """Whether training has reached the configured number of batches."""
         return self.batches_done >= self.config.optimiser.batches
 
     def training_step(self, batch: LadderBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Section 4.1: carry out the plan of one batch, with an optimiser step an iteration.
+        """Train on one batch as in Section 4.1: run its plan, with an optimiser step at each cut.
 
         Returns:
-            `losses`: (iterations,) float, each iteration's L1 loss; nan for those that are not trained.
+            `losses`: (iterations,) float, each iteration's L1 loss; nan for untrained iterations.
         """
         optimiser = cast("LightningOptimizer", self.optimizers())
         phase, rate = self.schedule(batch.number)
@@ -152,7 +152,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
                 objectives.append(self._objective(estimate, sharp, rate))
             if goal.cut:
                 if objectives:
-                    self._learn(optimiser, torch.stack(objectives).sum())
+                    self._optimise(optimiser, torch.stack(objectives).sum())
                 objectives = []
                 estimate, state = detach(estimate, state)
         self.batches_done = batch.number + 1
@@ -161,18 +161,18 @@ class IncrementalTemporalTraining(pl.LightningModule):
         return {"losses": torch.stack([losses.get(iteration, missing) for iteration in range(len(plan))])}
 
     def schedule(self, batch: int) -> tuple[int, float]:
-        """The phase of the approach in which a batch is, and its learning rate.
+        """The approach's phase and the learning rate at a batch.
 
         Args:
             batch: its number, from 0.
         """
-        begins = [math.ceil(start * self.length) for start in self.approach.starts]
-        phase = bisect_right(begins, batch) - 1
+        starts = [math.ceil(start * self.length) for start in self.approach.starts]
+        phase = bisect_right(starts, batch) - 1
         first, end = 0, self.length
         if self.approach.restarts:
-            first, end = begins[phase], (*begins, self.length)[phase + 1]
+            first, end = starts[phase], (*starts, self.length)[phase + 1]
         rate = learning_rate(self.config.optimiser, batch - first, end - first)
-        return phase, rate * self._warmth(batch)
+        return phase, rate * self._warmup_factor(batch)
 
     def _objective(self, estimate: Tensor, sharp: Tensor, rate: float) -> Tensor:
         if self.adversarial is None:
@@ -185,21 +185,21 @@ class IncrementalTemporalTraining(pl.LightningModule):
             for logger in self.loggers:
                 logger.log_metrics({"learning_rate": rate, **curves}, step=batch)
 
-    def _learn(self, optimiser: LightningOptimizer, loss: Tensor) -> None:
+    def _optimise(self, optimiser: LightningOptimizer, loss: Tensor) -> None:
         optimiser.zero_grad()
         self.manual_backward(loss)
         if self.config.optimiser.clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip)
         optimiser.step()
 
-    def _warmth(self, batch: int) -> float:
-        """From 0 to 1, a share of the learning rate, while the optimiser's state is built up again."""
+    def _warmup_factor(self, batch: int) -> float:
+        """Factor of the learning rate, rising to 1 while a lost optimiser state is rebuilt."""
         if self.rebuilt_at is None:
             return 1.0
         return min(1.0, (batch + 1 - self.rebuilt_at) / rebuilding(self.config.optimiser))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam or AdamW in its fused form, which reads the weights once; the rate is set batch by batch."""
+        """Fused Adam or AdamW; `training_step` sets the learning rate."""
         settings = self.config.optimiser
         kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
         return kind(
@@ -212,33 +212,33 @@ class IncrementalTemporalTraining(pl.LightningModule):
         )
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a new row of the history."""
+        """Start a new row of the history."""
         self.history.append(Validation(self.batches_done, self.minutes, {}))
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
-        """Measure the network on the validation set of that number, iteration by iteration."""
-        chosen = self.sets[batch]
+        """Measure the gain in PSNR after each iteration on the validation set numbered `batch`."""
+        validation_set = self.sets[batch]
         totals = np.zeros(len(self.steps) + 1)
-        for number, (blurred, sharp) in enumerate(chosen.pairs):
+        for number, (blurred, sharp) in enumerate(validation_set.pairs):
             blurred, sharp = blurred.to(self.device), sharp.to(self.device)
             estimates = unroll(self.members, blurred, self.steps)
             size, corners = blurred.shape[-2:], self.members[0].contract.corners
             images = [blurred, *(resize(estimate, *size, corners=corners) for estimate in estimates)]
             totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
             if number == 0:
-                self._show(chosen.name, images)
-        means = [float(total) / len(chosen.pairs) for total in totals]
-        self.history[-1].gains[chosen.name] = [value - means[0] for value in means[1:]]
+                self._log_images(validation_set.name, images)
+        means = [float(total) / len(validation_set.pairs) for total in totals]
+        self.history[-1].gains[validation_set.name] = [value - means[0] for value in means[1:]]
 
     def on_validation_epoch_end(self) -> None:
-        """Log the gains, which all processes have found alike."""
+        """Log the gains; every process has computed the same ones."""
         for name, gains in self.history[-1].gains.items():
             curves = {f"gain/{name}/iteration{iteration}": gain for iteration, gain in enumerate(gains, 1)}
             for logger in self.loggers:
                 logger.log_metrics(curves, step=self.batches_done)
 
-    def _show(self, name: str, images: list[Tensor]) -> None:
-        """Put a picture's upper left corner beside the curves, blurred and after every iteration."""
+    def _log_images(self, name: str, images: list[Tensor]) -> None:
+        """Log the upper left corner of a picture, blurred and after each iteration."""
         if not isinstance(self.logger, TensorBoardLogger) or self.global_rank != 0:
             return
         corners = [image[0, :, :SAMPLE, :SAMPLE].float().clamp(0, 1) for image in images]
@@ -246,7 +246,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         board.add_image(f"iterations/{name}", torch.cat(corners, dim=-1), self.batches_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what Lightning does not know: where in the data the run is, and its history."""
+        """Add the position in the data and the history, which Lightning does not save."""
         rows = [tuple(row) for row in self.history]
         checkpoint["run"] = {
             "batches_done": self.batches_done,
@@ -256,32 +256,31 @@ class IncrementalTemporalTraining(pl.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore what `on_save_checkpoint` added."""
         run = checkpoint["run"]
         self.batches_done, self.minutes = run["batches_done"], run["minutes"]
         self.history = [Validation(*row) for row in run["history"]]
         self.rebuilt_at = run.get("rebuilt_at")
-        # What was the last batch need not be it any more: a finished run can be lengthened.
+        # A finished run can be lengthened: its last batch is then no longer the last.
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 
 def as_training(module: pl.LightningModule) -> IncrementalTemporalTraining:
-    """The module that a callback is called with, as what it is."""
+    """A callback's module with its actual type."""
     assert isinstance(module, IncrementalTemporalTraining)
     return module
 
 
 def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
-    """Cut the graph between two iterations, so that each is trained independently (Section 4.1)."""
+    """Cut the graph between two iterations: each is trained independently (Section 4.1)."""
     return estimate.detach(), same_state(state, (part.detach() for part in state or ()))
 
 
 def learning_rate(settings: OptimiserConfig, batch: int, batches: int) -> float:
-    """The learning rate of a batch: a linear rise over the warm-up, times the schedule.
+    """Learning-rate schedule with a linear warm-up.
 
-    With rate r, final rate f, warm-up w and length T in batches, `halve` has
-    r / 2^floor(batch / halve_every), and `cosine` after the warm-up
-    f + (r - f) (1 + cos(pi (batch - w) / (T - w))) / 2.
+    With rate r, final rate f, warm-up w and length T in batches, `halve` gives r / 2^floor(batch /
+    halve_every), and `cosine` after the warm-up f + (r - f) (1 + cos(pi (batch - w) / (T - w))) / 2.
 
     Args:
         settings: of the optimiser.
@@ -297,11 +296,11 @@ def learning_rate(settings: OptimiserConfig, batch: int, batches: int) -> float:
 
 
 def rebuilding(settings: OptimiserConfig) -> int:
-    """Batches in which the optimiser's state is built up again: 1 / (1 - beta2), its longest memory."""
+    """Warm-up batches after the optimiser's state was lost: 1 / (1 - beta2), its longest memory."""
     return round(1 / (1 - settings.betas[1]))
 
 
 def _pixels(image: Tensor) -> NDArray[np.uint8]:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8, as a picture is stored."""
+    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8."""
     stored = image[0].float().clamp(0, 1).mul(255).round().byte()
     return stored.permute(1, 2, 0).cpu().numpy()

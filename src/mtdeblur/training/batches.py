@@ -1,4 +1,4 @@
-"""The run's data as the trainer asks for it."""
+"""Data loading for the trainer."""
 
 import time
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ def open_stream(
     rank: int = 0,
     world: int = 1,
 ) -> LadderStream:
-    """The batches that a configuration asks for; pictures that cannot be read are named on standard error.
+    """The configured stream of batches; unreadable pictures are reported on standard error.
 
     Args:
         config: of the run.
-        pack: what is trained on.
-        device: where batches are made.
-        rank: which process this is.
-        world: how many processes share a batch.
+        pack: training data.
+        device: device on which batches are made.
+        rank: number of this process.
+        world: number of processes that share a batch.
 
     Raises:
         UserError: as `LadderStream` does.
@@ -55,11 +55,11 @@ def open_stream(
 
 
 class RunData(pl.LightningDataModule):
-    """Hands the trainer the run's batches, from the one that the run stands at.
+    """The run's training batches and validation sets, for Lightning.
 
     Args:
-        pack: what is trained on.
-        module: whose run it is.
+        pack: training data.
+        module: the run's module.
     """
 
     def __init__(self, pack: TrainingData, module: IncrementalTemporalTraining) -> None:
@@ -67,7 +67,7 @@ class RunData(pl.LightningDataModule):
         self.pack, self.module = pack, module
 
     def train_dataloader(self) -> "Batches":
-        """The batches still to come; each process makes its own part of them."""
+        """The remaining batches; each process makes its own part of each."""
         config = self.module.config
         assert self.trainer is not None
         rank, world = self.trainer.global_rank, self.trainer.world_size
@@ -76,17 +76,17 @@ class RunData(pl.LightningDataModule):
 
     def val_dataloader(self) -> Any:
         """Numbers of the validation sets."""
-        loader: Any = DataLoader  # which takes any sequence, though typed for datasets alone
+        loader: Any = DataLoader  # accepts any sequence, although typed for datasets only
         return loader(range(len(self.module.sets)), batch_size=None)
 
 
 class Batches:
-    """The run's batches in order, from the first that is not done; measures what making them takes.
+    """The run's remaining batches in order; the time to make them is added to the module's `waited`.
 
     Args:
-        stream: makes a batch of each number.
-        module: knows how many are done, and sums up the seconds.
-        total: length of the run.
+        stream: makes the batch of a given number.
+        module: the run's module.
+        total: length of the run in batches.
     """
 
     def __init__(self, stream: LadderStream, module: IncrementalTemporalTraining, total: int) -> None:

@@ -1,4 +1,4 @@
-"""What a run keeps: checkpoints that resume, the best weights, the history; and how it stops."""
+"""Callbacks for checkpoints, the best weights, the history and a clean stop."""
 
 import json
 import pickle
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from torch import Tensor
 
 from mtdeblur.errors import UserError, one_line
@@ -30,13 +30,13 @@ BEST_WEIGHTS = "best.safetensors"
 
 
 class Interruption:
-    """Takes the first SIGINT or SIGTERM as a wish to stop; a second one acts as it would without this.
+    """Handles the first SIGINT or SIGTERM as a request to stop; a second one has its usual effect.
 
-    As a context it puts the signals' handlers back as they were. Only a process's main thread may handle
-    signals; in others nothing happens.
+    As a context manager it restores the signal handlers. Outside the main thread, which alone may handle
+    signals, it does nothing.
 
     Attributes:
-        number: the signal that came, or None.
+        number: the signal received, or None.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -54,11 +54,11 @@ class Interruption:
         self._restore()
 
     def watch(self) -> None:
-        """Listen from now on."""
+        """Install the signal handlers."""
         for number in self._before:
-            signal.signal(number, self._note)
+            signal.signal(number, self._handle)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         self._restore()
         say("stopping after this batch; interrupt again to stop at once")
@@ -69,25 +69,25 @@ class Interruption:
 
 
 class DivergedError(UserError):
-    """Training came to weights that are no numbers."""
+    """Training diverged: the weights are not finite."""
 
 
 class Keeper(Callback):
-    """Keeps a run safe: regular checkpoints, and a clean end when time is up or somebody interrupts.
+    """Writes checkpoints regularly, and stops cleanly at the time limit or on an interruption.
 
-    A checkpoint is written beside the old one and put in its place, so that a kill at any moment leaves one
-    that resumes. Where a validation follows the batch, the checkpoint waits for it: one written in between
-    would resume behind a validation that never was. When the time is up the run is validated before it ends;
-    one that is interrupted ends without.
+    A checkpoint replaces the previous one atomically, so that a run killed at any moment can be resumed.
+    If a validation follows the batch, the checkpoint is written after it; otherwise a resumed run would
+    skip that validation. A run that reaches its time limit is validated before it ends; an interrupted
+    one is not.
 
     Args:
         folder: of the run.
         every: minutes between two checkpoints.
         limit: minutes after which the run ends cleanly, or None.
-        interruption: listens to signals.
+        interruption: handles signals.
 
     Attributes:
-        interrupted: whether the run ended because of a signal, here or in another of its processes.
+        interrupted: whether a signal to this or another process of the run ended it.
     """
 
     def __init__(self, folder: Path, every: float, limit: float | None, interruption: Interruption) -> None:
@@ -96,7 +96,7 @@ class Keeper(Callback):
         self.saved_batches: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clocks, and listen to signals from now on, in place of Lightning."""
+        """Start the clocks, and replace Lightning's signal handlers."""
         self.started = self.saved = self.counted = time.monotonic()
         self.saved_batches = as_training(pl_module).batches_done
         self.interruption.watch()
@@ -109,17 +109,17 @@ class Keeper(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Write a checkpoint when it is time, and end the run when its time is up."""
+        """Write a checkpoint when it is due, and stop the run when its time is up."""
         training = as_training(pl_module)
         now = time.monotonic()
 
-        def agree(wish: bool) -> bool:
-            return trainer.strategy.reduce_boolean_decision(wish, all=False)
+        def any_process(condition: bool) -> bool:
+            return trainer.strategy.reduce_boolean_decision(condition, all=False)
 
-        due = agree(now - self.saved >= 60 * self.every)
-        late = agree(self.limit is not None and now - self.started >= 60 * self.limit)
-        self.interrupted = agree(self.interruption.number is not None)
-        trainer.should_stop = late or self.interrupted or training.finished
+        due = any_process(now - self.saved >= 60 * self.every)
+        expired = any_process(self.limit is not None and now - self.started >= 60 * self.limit)
+        self.interrupted = any_process(self.interruption.number is not None)
+        trainer.should_stop = expired or self.interrupted or training.finished
         regular = training.batches_done % training.config.validation.every == 0
         if self.interrupted and not training.finished and not regular:
             trainer.limit_val_batches = 0
@@ -128,11 +128,11 @@ class Keeper(Callback):
             self._save(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write a checkpoint that knows of the validation."""
+        """Write a checkpoint that includes the validation."""
         self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the last weights; without anything to validate on, nobody knows of better ones."""
+        """Save the last weights, also as the best ones if there are no validation sets."""
         if not trainer.is_global_zero:
             return
         training = as_training(pl_module)
@@ -145,21 +145,21 @@ class Keeper(Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Keep what has been learned before something went wrong."""
+        """Save a checkpoint before a failed run ends."""
         training = as_training(pl_module)
-        alone = trainer.world_size == 1  # other processes would be waited for in vain
-        begun = self.saved_batches is not None and self.saved_batches < training.batches_done
+        single = trainer.world_size == 1  # saving would wait for the other processes forever
+        progressed = self.saved_batches is not None and self.saved_batches < training.batches_done
         failed = isinstance(exception, Exception) and not isinstance(exception, DivergedError)
-        if alone and begun and failed:  # a second interruption ends the run at once
+        if single and progressed and failed:  # a second interruption ends the run at once
             self._save(trainer, pl_module)
-            say(f"a checkpoint at batch {training.batches_done} is kept in {self.folder}")
+            say(f"saved a checkpoint at batch {training.batches_done} in {self.folder}")
 
     def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         now, training = time.monotonic(), as_training(pl_module)
         if not all(bool(part.isfinite().all()) for part in training.network.parameters()):
             raise DivergedError(
-                f"the weights are not finite after batch {training.batches_done}: the learning rate is too "
-                f"high; {self.folder} keeps what was there before"
+                f"the weights are not finite after batch {training.batches_done}: lower the learning rate; "
+                f"the previous files are kept in {self.folder}"
             )
         training.minutes += (now - self.counted) / 60
         self.counted = self.saved = now
@@ -167,20 +167,22 @@ class Keeper(Callback):
         target = self.folder / CHECKPOINT
         try:
             with atomic_path(target) if trainer.is_global_zero else nullcontext(target) as part:
-                trainer.save_checkpoint(part, weights_only=False)  # every process; the first one writes
-        except RuntimeError as error:  # PyTorch's, of a full disk
+                trainer.save_checkpoint(
+                    part, weights_only=False
+                )  # called by every process; the first one writes
+        except RuntimeError as error:  # raised by PyTorch if the disk is full
             raise UserError(f"cannot write {target}: {one_line(error)}") from error
 
 
 class Pace(Callback):
-    """Fits the schedule to a number of minutes: so many batches as the time allows, estimated as it passes.
+    """Fits the length of the learning-rate schedule to a time limit, from the measured speed.
 
     Args:
-        minutes: until the learning rate is at its end.
+        minutes: until the end of the schedule.
     """
 
-    EVERY = 5.0  # seconds from one estimate to the next
-    STARTING = 10  # batches that do not count
+    EVERY = 5.0  # seconds between two estimates
+    STARTING = 10  # first batches, not measured because they also compile
 
     def __init__(self, minutes: float) -> None:
         self.minutes = minutes
@@ -198,9 +200,9 @@ class Pace(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Estimate anew how many batches the run will have."""
+        """Update the estimated length of the run."""
         now, training = time.monotonic(), as_training(pl_module)
-        if batch_idx < self.STARTING:  # the first ones also compile
+        if batch_idx < self.STARTING:
             self.marked, self.done = now, training.batches_done
         if now - self.marked < self.EVERY:
             return
@@ -210,8 +212,29 @@ class Pace(Callback):
         self.marked, self.done = now, training.batches_done
 
 
+class WeightAverage(EMAWeightAveraging):
+    """Exponential moving average of the weights, stored on the device.
+
+    Lightning's default is the CPU, which would copy all weights at every batch. The counter of batches
+    stays on the CPU, so that no value is read back from the device.
+
+    Args:
+        decay: per batch.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(decay=decay)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Create the average."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+
 class BestWeights(Callback):
-    """Keeps the weights of the best validation, and the history of all validations.
+    """Saves the weights of the best validation, and the history of all validations.
 
     Args:
         folder: of the run.
@@ -221,7 +244,7 @@ class BestWeights(Callback):
         self.folder = folder
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep them; their moving average stands in their place now, where the run has one."""
+        """Save the weights, at this point their moving average if there is one, and the history."""
         if not trainer.is_global_zero:
             return
         training = as_training(pl_module)
@@ -237,19 +260,19 @@ class BestWeights(Callback):
 
 
 def _notes(training: IncrementalTemporalTraining) -> dict[str, str]:
-    """Where in which run weights come from."""
+    """Metadata of saved weights: the batch and the run's fingerprint."""
     return {"batches": str(training.batches_done), "run": fingerprint(training.config)}
 
 
 def score(gains: dict[str, list[float]], steps: Sequence[Step]) -> tuple[float, int]:
-    """How good weights are: gain in PSNR over the sets, on average, at the iteration where it is highest.
+    """Score of a validation: the highest gain in PSNR of any iteration, averaged over the sets.
 
     Args:
-        gains: validation set to gain in dB at each iteration, at least one set.
+        gains: for each validation set the gain in dB at each iteration; at least one set.
         steps: the iterations; only those at full resolution count.
 
     Returns:
-        The gain in dB, and the iteration, from 1.
+        The gain in dB, and its iteration, from 1.
     """
     means = [sum(row) / len(row) for row in zip(*gains.values(), strict=True)]
     full = [index for index, step in enumerate(steps) if step.scale == 1]
@@ -258,10 +281,10 @@ def score(gains: dict[str, list[float]], steps: Sequence[Step]) -> tuple[float, 
 
 
 def batches_done(checkpoint: Path) -> int:
-    """How many batches a run had been trained on at its checkpoint.
+    """Number of batches that a checkpoint's run was trained on.
 
     Raises:
-        UserError: if the file is damaged, or no checkpoint of a run.
+        UserError: if the file is damaged, or not a checkpoint of a run.
     """
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)

@@ -1,4 +1,4 @@
-"""Configurations as YAML: found by name or path, checked key by key, compared."""
+"""Reading, writing and comparing YAML configurations."""
 
 import hashlib
 import json
@@ -25,16 +25,15 @@ MAY_CHANGE = (
     "data.cache",
     "network.weights",
 )
-"""Keys that may differ when a run is resumed. More batches lengthen it: with `halve` as if the run had
-been that long from the start, while a cosine jumps to the longer one. The checkpoint replaces
-`network.weights`."""
+"""Keys that may differ when a run is resumed. More batches lengthen the run: `halve` is unaffected,
+`cosine` jumps to the longer schedule. The checkpoint replaces `network.weights`."""
 
 
 def find_config(name: str) -> Path:
-    """The file of a configuration.
+    """Path of a configuration.
 
     Args:
-        name: of a packaged configuration, such as `modern`, or the path of a YAML file.
+        name: name of a packaged configuration, such as `modern`, or path of a YAML file.
 
     Raises:
         UserError: if it is neither; the message lists the packaged ones.
@@ -46,14 +45,14 @@ def find_config(name: str) -> Path:
     if path.exists() or path.suffix or "/" in path.as_posix() or name.startswith("."):
         return path
     names = ", ".join(sorted(packaged))
-    raise UserError(f"there is no configuration {name!r}: give a YAML file, or one of {names}")
+    raise UserError(f"unknown configuration {name!r}; give a YAML file, or one of {names}")
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Overrides for `read_config` from texts such as `optimiser.batches=1000`; the last of a key wins.
+    """Parse overrides for `read_config` such as `optimiser.batches=1000`; the last value of a key wins.
 
     Args:
-        texts: each a dotted key, `=` and a value in YAML.
+        texts: dotted key, `=` and a YAML value each.
 
     Raises:
         UserError: if a text has another form, or its value is not valid YAML.
@@ -73,7 +72,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
 FIRST_VALUES: dict[str, Any] = json.loads(
     resources.files("mtdeblur.training").joinpath("first_values.json").read_text(encoding="utf-8")
 )
-"""The default of every setting in the release that brought it, see `fingerprint`."""
+"""Default of each setting in the release that introduced it, see `fingerprint`."""
 
 
 def read_config(path: Path, overrides: dict[str, Any] | None = None) -> TrainingConfig:
@@ -81,10 +80,10 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
 
     Args:
         path: the file.
-        overrides: dotted keys and values that win over the file's, such as `{"data.pack": Path("x.zip")}`.
+        overrides: dotted keys and values that replace the file's, such as `{"data.pack": Path("x")}`.
 
     Raises:
-        UserError: in one line, with the path of the key at fault.
+        UserError: if the file or a value is invalid; one line, with the dotted key.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
@@ -94,7 +93,7 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys and values, such as 'recipe: modern'")
+        raise UserError(f"{path} must contain keys and values, such as 'recipe: modern'")
     content = cast("dict[str, Any]", values)
     for key, value in (overrides or {}).items():
         _override(content, key.split("."), value)
@@ -106,21 +105,21 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
 
 
 def parse_config(values: dict[str, Any], source: str = "the configuration") -> TrainingConfig:
-    """Check what a YAML file held; empty sections are taken as such.
+    """Validate the content of a YAML file; None is an empty section.
 
     Args:
-        values: nested mappings, lists, texts, numbers and None; paths may be `Path`.
-        source: what errors call it.
+        values: nested mappings, lists, strings, numbers and None; paths may be `Path`.
+        source: name of the file in error messages.
 
     Raises:
-        UserError: in one line, with the path of the key at fault.
+        UserError: if a value is invalid; one line, with the dotted key.
     """
     filled = {"data": None, "optimiser": None} | values
     for name, field in TrainingConfig.model_fields.items():
         if filled.get(name, ...) is None and issubclass(cast("type", field.annotation), Section):
             filled[name] = {}
     try:
-        # As JSON, because its strict types are YAML's: a list may become a tuple and a text a path, no more.
+        # JSON because pydantic's strict mode then accepts a list for a tuple and a string for a path.
         return TrainingConfig.model_validate_json(json.dumps(filled, default=str))
     except ValidationError as error:
         first = error.errors()[0]
@@ -128,40 +127,35 @@ def parse_config(values: dict[str, Any], source: str = "the configuration") -> T
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         message = " ".join(first["msg"].removeprefix("Value error, ").split())
         raise UserError(f"{source}: {key}: {message}{more}") from None
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ) as error:  # a key that is a date, or a part that holds itself
-        raise UserError(f"{source} must hold plain keys and values: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:  # such as a date as key, or a recursive alias
+        raise UserError(f"{source} must contain plain keys and values: {error}") from None
 
 
 def write_config(config: TrainingConfig) -> str:
-    """The YAML from which `read_config` reads the same configuration."""
+    """Format a configuration as YAML for `read_config`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def first_difference(before: TrainingConfig, now: TrainingConfig) -> str | None:
-    """The dotted key of the first setting that must not change when a run is resumed but did, or None.
+    """Dotted key of the first setting that differs but must not when a run is resumed, or None.
 
-    A run whose approach divides the batches into phases cannot be lengthened.
+    A run whose approach has several phases cannot be lengthened.
     """
-    divided = len(before.approach.build().starts) > 1
-    if divided and before.optimiser.batches != now.optimiser.batches:
+    has_phases = len(before.approach.build().starts) > 1
+    if has_phases and before.optimiser.batches != now.optimiser.batches:
         return "optimiser.batches"
     return _first_difference(before.model_dump(mode="json"), now.model_dump(mode="json"), "")
 
 
 def fingerprint(config: TrainingConfig) -> str:
-    """Key of a run, in 16 hexadecimal digits.
+    """Hash of a run's configuration, 16 hexadecimal digits.
 
-    Settings that may change, where the data lies, and the weights to start from do not count. A setting at
-    the value in `FIRST_VALUES` is left out, so that a new setting does not change the identity of older runs;
-    a default that a later release changes does.
+    Settings that may change, data paths and initial weights are excluded, and so is a setting equal to
+    its `FIRST_VALUES`. So a new setting does not change the hash of older runs; a changed default does.
     """
     values = config.model_dump(mode="json")
-    elsewhere = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")
-    for key in (*MAY_CHANGE, *elsewhere):
+    paths = ("data.pack", "data.photos", "data.dataset", "network.weights", "network.backbone")
+    for key in (*MAY_CHANGE, *paths):
         *parents, last = key.split(".")
         section = values
         for parent in parents:
@@ -172,12 +166,12 @@ def fingerprint(config: TrainingConfig) -> str:
     for key, number in (("options", 0), ("later", 1)):
         options = config.network.checked_options(number) if network[key] or not number else {}
         network[key] = _changed(json.loads(json.dumps(options)), first)
-    given = _changed(values, FIRST_VALUES["settings"])
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
+    changed = _changed(values, FIRST_VALUES["settings"])
+    return hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _changed(values: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-    """What differs from the first values, section by section."""
+    """The values that differ from the first values, recursively."""
     changed: dict[str, Any] = {}
     for key, value in values.items():
         before = first.get(key)
@@ -199,11 +193,11 @@ def _first_difference(before: Any, now: Any, key: str) -> str | None:
     differences = (
         _first_difference(old.get(part), new.get(part), f"{key}.{part}".lstrip(".")) for part in old | new
     )
-    return next((found for found in differences if found is not None), None)
+    return next((difference for difference in differences if difference is not None), None)
 
 
 def _override(values: dict[str, Any], key: list[str], value: Any) -> None:
-    """Set a nested key; a missing or empty parent is made, one that is no mapping is left to the check."""
+    """Set a nested key; a missing parent is created, one that is no mapping is left for validation."""
     if len(key) == 1:
         values[key[0]] = value
         return
@@ -214,14 +208,14 @@ def _override(values: dict[str, Any], key: list[str], value: Any) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, except that 1e-3 is a number and that a key given twice is refused."""
+    """YAML 1.1, except that 1e-3 is a number and duplicate keys are refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As the parent does, after a look at the keys."""
+        """Construct a mapping; raise ConstructorError for a duplicate key."""
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
+        if duplicate := next((key for key in keys if keys.count(key) > 1), None):
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice!r} is given twice", node.start_mark
+                None, None, f"the key {duplicate!r} is given twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
 

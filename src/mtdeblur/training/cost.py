@@ -1,4 +1,4 @@
-"""What training costs in multiply-accumulates, so that approaches can be compared at equal cost."""
+"""Training cost in multiply-accumulates, to compare approaches at equal cost."""
 
 from mtdeblur.approaches import plans
 from mtdeblur.networks.cost import costs_of_steps
@@ -6,16 +6,16 @@ from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.network import build_approach, build_network
 
 BACKWARD = 2
-"""A backward pass costs about as much as this many forward passes."""
+"""Cost of a backward pass, in forward passes, approximately."""
 
 
 def batch_cost(config: TrainingConfig) -> float:
-    """Multiply-accumulates of training on one batch, on average over what is drawn and over the phases.
+    """Expected multiply-accumulates of training on one batch, over all random draws and phases.
 
     Every iteration costs a forward pass at its scale, and a backward pass if it has a gradient.
 
     Args:
-        config: of the run; its patch, its batch and its approach count.
+        config: of the run.
 
     Raises:
         UserError: if the network cannot be built.

@@ -1,4 +1,4 @@
-"""What training minimises for each iteration, from its estimate and the picture that it aims at."""
+"""Loss functions of one iteration."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ def l1(estimate: Tensor, sharp: Tensor) -> Tensor:
 def frequency_l1(estimate: Tensor, sharp: Tensor) -> Tensor:
     """L1 distance of each sample's discrete Fourier transforms, after Cho et al. (MIMO-UNet, ICCV 2021).
 
-    The transform is unitary, so that the loss does not depend on the patch's size. White noise costs what it
-    costs as L1 of pixels, an error of few frequencies less.
+    The transform is unitary, so that the loss does not depend on the patch size. For white noise it
+    equals the L1 loss of pixels; for an error in few frequencies it is smaller.
 
     Args:
         estimate: (B, C, H, W) in [0, 1].
@@ -26,16 +26,16 @@ def frequency_l1(estimate: Tensor, sharp: Tensor) -> Tensor:
     Returns:
         (B,): the mean over frequencies and channels of (|real part| + |imaginary part|) / sqrt(2).
     """
-    fft: Any = torch.fft  # PyTorch does not say of which type its functions are
+    fft: Any = torch.fft  # untyped in PyTorch
     spectrum: Tensor = fft.fft2((estimate - sharp).float(), norm="ortho")  # (B, C, H, W), complex
     return torch.view_as_real(spectrum).abs().sum(dim=-1).mean(dim=(1, 2, 3)) / 2**0.5
 
 
 def log_l1(distances: Tensor) -> Tensor:
-    """The mean logarithm of the samples' L1 loss: like PSNR it counts by which factor an error shrinks.
+    """Mean logarithm of the samples' L1 losses; like PSNR it measures relative improvement.
 
-    A mildly blurred sample, which L1 all but overlooks beside severe ones, gets more weight; what lies below
-    four grey levels gets no more than that, or severe blur would be overlooked in turn.
+    Mildly blurred samples get more weight than with L1. An offset of 4 grey levels limits that weight,
+    so that severe blur still counts.
 
     Args:
         distances: (B,) L1 losses of images in [0, 1], float, not negative.
@@ -44,11 +44,11 @@ def log_l1(distances: Tensor) -> Tensor:
 
 
 def objective(estimate: Tensor, sharp: Tensor, settings: OptimiserConfig) -> Tensor:
-    """What is minimised over a batch: the configured loss of pixels, and of frequencies where they count too.
+    """The configured loss over a batch, a scalar.
 
     Args:
         estimate: of one iteration, (B, C, H, W) in [0, 1].
-        sharp: what it aims at, the same shape.
+        sharp: the iteration's goal, same shape.
         settings: of the optimiser.
     """
     distances, weight = l1(estimate, sharp), settings.frequency

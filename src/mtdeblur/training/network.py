@@ -1,4 +1,4 @@
-"""The network that a training run starts from."""
+"""The network and the approach at the start of a run."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,30 +17,31 @@ from mtdeblur.weights.store import load_network
 
 
 def build_network(config: TrainingConfig) -> nn.Module:
-    """The configured network, channels-last: with given weights, or fresh ones that the seed determines.
+    """Build the configured network, channels-last, with the given weights or seeded random ones.
 
-    An approach without weight sharing over iterations has several of the kind, see `Several`.
+    Without weight sharing over iterations the result is `Several` networks.
 
     Raises:
-        UserError: if the network cannot be built with these options, or the weights are another network's.
+        UserError: if the options are invalid, or the weights belong to another network.
     """
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(config.seed)  # pyright: ignore[reportUnknownMemberType]
-        first = _fresh(config, 0)
-        own = len(members(first)) > 1
-        further = [] if own else [_fresh(config, number) for number in range(1, config.approach.networks)]
+        first = _create(config, 0)
+        has_members = len(members(first)) > 1
+        count = 1 if has_members else config.approach.networks
+        further = [_create(config, number) for number in range(1, count)]
     network = Several([first, *further]) if further else first
-    if own:
+    if has_members:
         _check_members(first, config)
     if config.network.weights is not None:
-        _fill(network, config.network.weights, config.network.name)
+        _load_weights(network, config.network.weights, config.network.name)
     for parameter in network.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return network
 
 
-def _fresh(config: TrainingConfig, number: int) -> nn.Module:
+def _create(config: TrainingConfig, number: int) -> nn.Module:
     try:
         network = create_network(config.network.name, **config.network.checked_options(number))
     except (ValueError, RuntimeError) as error:
@@ -55,10 +56,10 @@ def _fresh(config: TrainingConfig, number: int) -> nn.Module:
 
 
 def build_approach(config: TrainingConfig, network: nn.Module) -> Approach:
-    """The configured approach, for a network as `build_network` makes it.
+    """Build the configured approach, for a network from `build_network`.
 
-    A network with weights of its own for each step carries each step out by the member of its number. Stages
-    that hand each other a state are trained together: only the next stage trains what a stage hands on.
+    A network with several members runs each step with the member of that number. Stages that pass on a
+    state are trained together: only the next stage's loss trains the state.
     """
     approach, count = config.approach.build(), len(members(network))
     if _has_stages(network):
@@ -68,19 +69,19 @@ def build_approach(config: TrainingConfig, network: nn.Module) -> Approach:
 
 
 def _has_stages(network: nn.Module) -> bool:
-    """Whether the network itself has several members, all at full resolution."""
-    own = len(members(network)) > 1 and not isinstance(network, Several)
-    return own and max(cast("Contract", network.contract).scales) == 1
+    """Whether a network of one class has several members, all at full resolution."""
+    has_members = len(members(network)) > 1 and not isinstance(network, Several)
+    return has_members and max(cast("Contract", network.contract).scales) == 1
 
 
 def _check_members(network: nn.Module, config: TrainingConfig) -> None:
-    """Raise UserError if a network with weights of its own for each step is to go through other steps."""
+    """Raise UserError if the approach's steps do not match the network's members."""
     name, approach = config.network.name, config.approach
     scales = cast("Contract", network.contract).scales
     if max(scales) > 1:
         if approach.name != "multi_scale" or len(scales) != len(SCALES):
             raise UserError(
-                f"{name} has weights of its own for {len(scales)} scales: train it with approach.name "
+                f"{name} has separate weights for {len(scales)} scales: train it with approach.name "
                 f"multi_scale and {len(SCALES)} scales, or convert it with network.options {{scales: 1}}"
             )
     elif approach.name != "stacked" or approach.networks != len(scales):
@@ -90,28 +91,28 @@ def _check_members(network: nn.Module, config: TrainingConfig) -> None:
         )
     elif config.optimiser.adversarial:
         raise UserError(
-            f"optimiser.adversarial learns after every step, but the stages of {name} learn together: "
-            "leave it out, or train one stage with network.options {stages: 1}"
+            f"optimiser.adversarial trains after every step, but the stages of {name} are trained together: "
+            "remove it, or train one stage with network.options {stages: 1}"
         )
 
 
-def _fill(network: nn.Module, weights: Path, name: str) -> None:
-    """Load the weights of a model of the same shape; several networks all start from one network's."""
-    given = load_network(weights)
+def _load_weights(network: nn.Module, weights: Path, name: str) -> None:
+    """Load weights; those of one network initialise each of `Several`."""
+    loaded = load_network(weights)
     parts: Iterable[nn.Module] = (network,)
-    if isinstance(network, Several) and not isinstance(given, Several):
+    if isinstance(network, Several) and not isinstance(loaded, Several):
         parts = network.networks
     try:
         for part in parts:
-            part.load_state_dict(given.state_dict())
+            part.load_state_dict(loaded.state_dict())
     except RuntimeError as error:
         raise UserError(
-            f"network.weights: {weights} holds another network than {name} with these options"
+            f"network.weights: {weights} contains another network than {name} with these network.options"
         ) from error
 
 
 def start_at_identity(network: nn.Module) -> None:
-    """Zero the convolution of each member that writes its residual, if there is one, see `Contract.tail`."""
+    """Zero the last convolution of each member that adds a residual, see `Contract.tail`."""
     for member in members(network):
         if (tail := member.contract.tail) is not None:
             for parameter in tail.parameters():

@@ -1,4 +1,4 @@
-"""The content loss of DeblurGAN-v2 (Kupyn et al., ICCV 2019): squared errors of pixels and of features."""
+"""The content loss of DeblurGAN-v2 (Kupyn et al., ICCV 2019): squared errors of pixels and features."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 VGG_CHANNELS = (64, 64, 0, 128, 128, 0, 256, 256, 256)
-"""Convolutions of VGG19 up to conv3_3; 0 is a maximum over 2x2."""
+"""Output channels of VGG19's convolutions up to conv3_3; 0 is 2x2 max pooling."""
 
 
 class ContentLoss(nn.Module):
-    """0.5 of the pixels' mean squared error plus 0.006 of that of VGG19's features at conv3_3.
+    """0.5 times the mean squared error of pixels plus 0.006 times that of VGG19's features at conv3_3.
 
-    Both are of images normalised as ImageNet's are: so has the authors' program the first image of a batch,
-    in place, and it is trained with batches of one.
+    Both use images normalised with ImageNet's mean and deviation: the authors' program normalises the
+    first image of each batch in place, and trains with batch size 1.
 
     Args:
-        vgg19: its features, see `load_vgg19`; None leaves that part out.
+        vgg19: the feature extractor, see `load_vgg19`; None leaves that term out.
     """
 
     def __init__(self, vgg19: nn.Module | None) -> None:
@@ -36,7 +36,7 @@ class ContentLoss(nn.Module):
         self.deviation: Tensor
 
     def forward(self, estimate: Tensor, sharp: Tensor) -> Tensor:
-        """A scalar, of (B, 3, H, W) in [0, 1]."""
+        """The loss, a scalar, of images (B, 3, H, W) in [0, 1]."""
         estimate, sharp = ((image - self.mean) / self.deviation for image in (estimate, sharp))
         loss = PIXEL_WEIGHT * (estimate - sharp).square().mean()
         if self.vgg19 is None:
@@ -47,9 +47,9 @@ class ContentLoss(nn.Module):
 
 
 def vgg19_features() -> nn.Sequential:
-    """VGG19 (Simonyan and Zisserman, 2015) up to conv3_3, its layers numbered as in torchvision.
+    """VGG19 (Simonyan and Zisserman, 2015) up to conv3_3, frozen, with torchvision's layer numbers.
 
-    Takes images normalised as ImageNet's are, (B, 3, H, W), and gives (B, 256, H/4, W/4). Frozen.
+    Maps normalised images (B, 3, H, W) to (B, 256, H/4, W/4).
     """
     layers: list[nn.Module] = []
     channels = 3
@@ -63,14 +63,14 @@ def vgg19_features() -> nn.Sequential:
 
 
 def load_vgg19(path: Path) -> nn.Sequential:
-    """Read VGG19's features from a file of ImageNet weights in torchvision's layout.
+    """Load VGG19's feature extractor from ImageNet weights in torchvision's layout.
 
     Args:
-        path: written by `torch.save` or safetensors, with `features.0.weight` and so on; what lies beyond
-            conv3_3 is not looked at.
+        path: file of `torch.save` or safetensors with `features.0.weight` and so on; layers beyond
+            conv3_3 are ignored.
 
     Raises:
-        UserError: if the file cannot be read, or holds something else.
+        UserError: if the file cannot be read, or contains other weights.
     """
     tensors = read_tensors(path)
     network = vgg19_features()
@@ -78,6 +78,6 @@ def load_vgg19(path: Path) -> nn.Sequential:
         network.load_state_dict({key: tensors[f"features.{key}"] for key in network.state_dict()})
     except (KeyError, RuntimeError) as error:
         raise UserError(
-            f"{path} holds no weights of VGG19 in torchvision's layout: {one_line(error, 200)}"
+            f"{path} does not contain VGG19 in torchvision's layout: {one_line(error, 200)}"
         ) from None
     return network

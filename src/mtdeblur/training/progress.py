@@ -1,4 +1,4 @@
-"""What a run tells the person who watches it."""
+"""Progress messages of a run."""
 
 import logging
 import time
@@ -20,21 +20,21 @@ from mtdeblur.training.algorithm import as_training
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that speaks and writes files for all that share the run."""
+    """Whether this process prints and writes files for all processes of the run."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def say(line: str, console: Console | None = None) -> None:
-    """Print one line on standard error, from the first of several processes only."""
+    """Print one line on standard error, from the first process only."""
     if is_first_process():
         (console or Console(stderr=True)).print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class Progress(pl.Callback):
-    """A bar on a terminal, a line every half minute elsewhere; after each validation a line on both.
+    """Progress bar on a terminal, a line every 30 s elsewhere; after each validation a line on both.
 
-    It shows patches a second, the share of the time spent waiting for data, and each iteration's L1 loss
-    (times 255, averaged since it was last shown).
+    Shows patches per second, the share of time spent waiting for data, and each iteration's L1 loss
+    (times 255, averaged since the last update).
     """
 
     INTERVAL = 30.0  # seconds
@@ -68,7 +68,7 @@ class Progress(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Count the batch."""
+        """Update the sums, and show them every `INTERVAL`."""
         training = as_training(pl_module)
         assert isinstance(outputs, Mapping)
         losses: Tensor = outputs["losses"]
@@ -91,7 +91,7 @@ class Progress(pl.Callback):
         self._restart(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what the validation found."""
+        """Print the validation's gains."""
         training = as_training(pl_module)
         for name, gains in training.history[-1].gains.items():
             figures = " ".join(f"{gain:+.3f}" for gain in gains)
@@ -102,34 +102,34 @@ class Progress(pl.Callback):
             )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.bar.stop()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self.bar.stop()
 
     def _restart(self, pl_module: pl.LightningModule) -> None:
         training = as_training(pl_module)
         self.since, self.waited, self.first = time.monotonic(), training.waited, training.batches_done
         levels = training.config.approach.levels
-        most = max(len(plan) for plan, _ in plans(training.approach, levels))
-        self.sums = torch.zeros(most, device=training.device)
+        longest = max(len(plan) for plan, _ in plans(training.approach, levels))
+        self.sums = torch.zeros(longest, device=training.device)
         self.counts = torch.zeros_like(self.sums)
 
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Keep Lightning's notes, tips and misplaced warnings off the terminal while the block runs."""
+    """Suppress Lightning's notes, tips and inapplicable warnings inside the block."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for message in _MISPLACED:
+            for message in _INAPPLICABLE:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
@@ -137,10 +137,10 @@ def quiet() -> Generator[None]:
             logger.setLevel(level)
 
 
-_MISPLACED = (
+_INAPPLICABLE = (
     ".*does not have many workers.*",  # batches are made on the device, not in workers
     ".*resuming from a checkpoint that ended before the epoch.*",  # `RunData` starts at the right batch
     ".*is smaller than the logging interval.*",  # a short run
-    "Grad strides do not match bucket view",  # depthwise weights: their two layouts are the same in memory
-    ".*isinstance\\(treespec, LeafSpec\\).* is deprecated",  # between Lightning and PyTorch
+    "Grad strides do not match bucket view",  # depthwise weights: both layouts are the same in memory
+    ".*isinstance\\(treespec, LeafSpec\\).* is deprecated",  # Lightning's use of PyTorch
 )

@@ -1,16 +1,16 @@
-"""A training run: from a configuration and a folder to trained weights, on Lightning's trainer."""
+"""A training run on Lightning's trainer."""
 
 import importlib
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import nn
 
@@ -33,6 +33,7 @@ from mtdeblur.training.checkpoints import (
     Interruption,
     Keeper,
     Pace,
+    WeightAverage,
     batches_done,
 )
 from mtdeblur.training.config import TrainingConfig
@@ -46,11 +47,11 @@ CONFIG = "config.yaml"
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """Result of a run.
 
     Attributes:
-        weights: the best weights so far by validation; the last ones where nothing has been validated yet.
-        finished: whether the configured number of batches is done.
+        weights: file of the best weights by validation, or of the last ones before the first validation.
+        finished: whether the run has reached its configured number of batches.
         interrupted: the signal that ended the run, or None.
     """
 
@@ -70,63 +71,66 @@ def train(
     device: str = "auto",
     devices: int = 1,
     compiled: bool = False,
+    callbacks: Iterable[Callback] = (),
 ) -> Outcome:
-    """Train until the configured number of batches is done, the time is up, or somebody interrupts.
+    """Train up to the configured number of batches, the time limit or an interruption.
 
     Args:
         config: of the run.
-        folder: where everything of the run goes: `config.yaml`, `last.ckpt` (resumable), `best.safetensors`
-            and `last.safetensors` (weights), `history.json` (validations) and the curves.
-        resume: go on from `last.ckpt` where there is one; the run is then the same as one never interrupted.
-        rebuild: where there is no `last.ckpt`, go on from `network.weights`: at the batch at which this run
-            kept them, or from its beginning if they are another run's. The optimiser's state is built up
-            again while the learning rate rises.
-        max_minutes: stop cleanly, after a validation and with a resumable checkpoint, when this much time has
-            passed.
-        minutes: likewise, and fit the learning rate's schedule to this time: it is at its end then, with
-            however many batches, `optimiser.batches` at most.
+        folder: the run's folder: `config.yaml`, `last.ckpt` (checkpoint), `best.safetensors` and
+            `last.safetensors` (weights), `history.json` (validations) and the curves.
+        resume: resume from `last.ckpt` if it exists; the result is as if the run had not been
+            interrupted.
+        rebuild: without a `last.ckpt`, continue from `network.weights`: at the batch at which this run
+            saved them, or at batch 0 if they are another run's. A learning-rate warm-up rebuilds the
+            optimiser's state.
+        max_minutes: time limit; the run is then validated and writes a checkpoint to resume from.
+        minutes: time limit as well; also fits the learning-rate schedule to it, with at most
+            `optimiser.batches` batches.
         device: "auto", "cpu", "gpu", "cuda" or "mps".
-        devices: how many processes or GPUs share each batch (distributed data parallel). With photographs in
-            place of a pack, let this function start the other processes: it makes the pack before.
-        compiled: let torch.compile fuse the network's operations.
+        devices: number of processes or GPUs that share each batch (distributed data parallel). With
+            `data.photos`, let this function start the other processes: it builds the pack before.
+        compiled: compile the network's blocks with torch.compile.
+        callbacks: Lightning callbacks, in addition to the run's own.
 
     Raises:
-        UserError: if the folder holds a run and `resume` was not asked for, the run to resume was another
-            one, another process is at work in the folder, the data is missing, or there is no such device.
+        UserError: if the folder contains a run and `resume` is false, the configuration differs from
+            that run's, another process works in the folder, the data is missing, or the device does not
+            exist.
     """
     _check_devices(config, device, devices)
     with lock_folder(folder) if is_first_process() else nullcontext(), ExitStack() as opened:
         checkpoint = folder / CHECKPOINT
-        begun = checkpoint.exists()
-        if begun and not resume:
+        resuming = checkpoint.exists()
+        if resuming and not resume:
             raise UserError(
-                f"{folder} already holds a run; add --resume to continue it, or choose another --run folder"
+                f"{folder} already contains a run; add --resume to continue it, or use another --run folder"
             )
-        if begun:
+        if resuming:
             _check_unchanged(config, folder)
             if (done := batches_done(checkpoint)) >= config.optimiser.batches:
                 say(f"{folder} is finished: {done} of {config.optimiser.batches} batches are done")
                 return _outcome(folder, finished=True)
         network = build_network(config)
-        if not begun:
-            _say_what_is_missing(config, network)
-        data = opened.enter_context(closing(_open_data(config, folder, begun)))
+        if not resuming:
+            _report_missing_weights(config, network)
+        data = opened.enter_context(closing(_open_data(config, folder, resuming)))
         if is_first_process():
             remove_parts(folder)
             write_atomically(folder / CONFIG, write_config(config).encode())
         sets = list(validation_sets(data, limit=config.validation.photos))
         module = IncrementalTemporalTraining(network, config, sets, compiled=compiled)
-        if rebuild and not begun:
-            _take_up(module)
+        if rebuild and not resuming:
+            _continue_from_weights(module)
         with Interruption() as interruption, quiet(), _matrix_precision("high"):
             limits = [limit for limit in (minutes, max_minutes) if limit is not None]
             keeper = Keeper(folder, config.checkpoint_minutes, min(limits, default=None), interruption)
-            # The average stands in the weights' place while validating, and the best are kept then: so before
-            # it is undone; a checkpoint is written after the average has taken in the batch.
+            # The order matters: BestWeights saves before WeightAverage, which validates the average, restores
+            # the weights; Keeper writes a checkpoint after the average is updated.
             decay = config.optimiser.ema
-            average = [] if decay is None else [EMAWeightAveraging(decay=decay)]
+            average = [] if decay is None else [WeightAverage(decay)]
             pace = [] if minutes is None else [Pace(minutes)]
-            callbacks: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
+            own: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
             trainer = pl.Trainer(
                 accelerator=device,
                 devices=devices,
@@ -137,7 +141,7 @@ def train(
                 check_val_every_n_epoch=None,
                 limit_val_batches=1.0 if sets else 0,
                 num_sanity_val_steps=0,
-                callbacks=callbacks,
+                callbacks=[*own, *callbacks],
                 logger=_logger(folder),
                 benchmark=torch.backends.cudnn.benchmark,
                 enable_checkpointing=False,
@@ -146,10 +150,10 @@ def train(
                 use_distributed_sampler=False,
                 default_root_dir=folder,
             )
-            found = checkpoint if begun else None
+            ckpt_path = checkpoint if resuming else None
             try:
-                trainer.fit(module, datamodule=RunData(data, module), ckpt_path=found, weights_only=True)
-            except SystemExit as error:  # what Lightning makes of a second Ctrl-C
+                trainer.fit(module, datamodule=RunData(data, module), ckpt_path=ckpt_path, weights_only=True)
+            except SystemExit as error:  # raised by Lightning after a second Ctrl-C
                 if isinstance(error.__context__, KeyboardInterrupt):
                     raise KeyboardInterrupt from None
                 raise
@@ -161,62 +165,62 @@ def train(
             why = "interrupted" if keeper.interrupted else "time is up"
             done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
             say(f"{why}: {done}; continue with the same command and --resume")
-        number = interruption.number or int(signal.SIGTERM)  # another process may have heard it alone
+        number = interruption.number or int(signal.SIGTERM)  # another process may have received it
         return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
 
 
 def _in_bfloat16(config: TrainingConfig, module: IncrementalTemporalTraining) -> bool:
-    """Whether to train in bfloat16: where it is wanted, and the network loses nothing visible by it."""
+    """Whether to train in bfloat16: if configured, and without visible loss for the network."""
     if config.optimiser.precision != "bfloat16":
         return False
     if all("bfloat16" in member.contract.precisions for member in module.members):
         return True
-    say(f"{config.network.name} loses precision in bfloat16: it is trained in float32")
+    say(f"{config.network.name} loses precision in bfloat16: training in float32")
     return False
 
 
-def _take_up(module: IncrementalTemporalTraining) -> None:
-    """Stand where the run stood when it kept the weights it starts from, but for the optimiser's state."""
+def _continue_from_weights(module: IncrementalTemporalTraining) -> None:
+    """Continue at the batch at which this run saved `network.weights`, with a new optimiser state."""
     config, weights = module.config, module.config.network.weights
     if weights is None:
-        say("no checkpoint found and network.weights is not set: starting with fresh weights")
+        say("no checkpoint found and network.weights is not set: starting with random weights")
         return
     notes = {} if is_foreign(weights) else read_header(weights).notes
-    ours, every = notes.get("run") == fingerprint(config), config.validation.every
-    # Lightning validates every so many batches of its own count, so the count begins at one of these.
-    module.batches_done = int(notes["batches"]) // every * every if ours else 0
+    same_run, every = notes.get("run") == fingerprint(config), config.validation.every
+    # Lightning counts from its first batch: a multiple of `every` keeps the validations in step.
+    module.batches_done = int(notes["batches"]) // every * every if same_run else 0
     if module.finished:
         raise UserError(f"{weights} has all batches of this run; raise optimiser.batches to continue")
     module.rebuilt_at = module.batches_done
     say(
         f"no checkpoint found: continuing from {weights} at batch {module.batches_done} of "
-        f"{config.optimiser.batches}; a new optimiser warms up over {rebuilding(config.optimiser)} batches"
+        f"{config.optimiser.batches}; learning-rate warm-up over {rebuilding(config.optimiser)} batches"
     )
 
 
 def _check_devices(config: TrainingConfig, device: str, devices: int) -> None:
-    """Raise UserError unless there are these devices, and they can share a batch."""
+    """Raise UserError unless the devices exist and can share a batch."""
     gpus = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     gpus["gpu"] = sum(gpus.values())
     if device not in ("auto", "cpu", *gpus):
-        raise UserError(f"--device is auto, cpu, gpu, cuda or mps, not {device!r}")
+        raise UserError(f"--device must be auto, cpu, gpu, cuda or mps, not {device!r}")
     if device in gpus and not gpus[device]:
         raise UserError(f"--device {device}: PyTorch finds none on this machine; use --device cpu")
     if device != "cpu" and gpus["gpu"] and devices > gpus["gpu"]:
-        raise UserError(f"--devices {devices}: PyTorch finds {gpus['gpu']} on this machine")
+        raise UserError(f"--devices {devices}: PyTorch finds only {gpus['gpu']} on this machine")
     if devices > 1 and config.optimiser.adversarial:
-        raise UserError("optimiser.adversarial works on one device only: --devices 1")
+        raise UserError("optimiser.adversarial works on one device only: use --devices 1")
     if config.data.batch % devices:
         raise UserError(
             f"data.batch: a batch of {config.data.batch} cannot be split evenly over {devices} devices"
         )
 
 
-def _say_what_is_missing(config: TrainingConfig, network: nn.Module) -> None:
-    """One line for each file of ImageNet weights that this run could use and that nobody named."""
-    start = config.network
+def _report_missing_weights(config: TrainingConfig, network: nn.Module) -> None:
+    """Print a line for each file of ImageNet weights that could be used but is not configured."""
+    settings = config.network
     backbone = members(network)[0].contract.backbone
-    if backbone is not None and start.backbone is None and start.weights is None:
+    if backbone is not None and settings.backbone is None and settings.weights is None:
         say("the backbone starts with random weights: set network.backbone to use ImageNet weights")
     adversarial = config.optimiser.adversarial
     if adversarial and adversarial.vgg19 is None:
@@ -224,7 +228,7 @@ def _say_what_is_missing(config: TrainingConfig, network: nn.Module) -> None:
 
 
 def _check_unchanged(config: TrainingConfig, folder: Path) -> None:
-    """Raise UserError unless the run in the folder began with this configuration, but for what may change."""
+    """Raise UserError if the configuration differs from that of the run in the folder."""
     key = first_difference(read_config(folder / CONFIG), config)
     if key is not None:
         raise UserError(
@@ -232,8 +236,8 @@ def _check_unchanged(config: TrainingConfig, folder: Path) -> None:
         )
 
 
-def _open_data(config: TrainingConfig, folder: Path, begun: bool) -> TrainingData:
-    """What is trained on; decoded into the cache if there is one."""
+def _open_data(config: TrainingConfig, folder: Path, resuming: bool) -> TrainingData:
+    """Open the training data, and fill the cache of decoded pictures if there is one."""
     if config.data.dataset is not None:
         data = Dataset(config.data.dataset, config.validation.photos)
         lone, exposures = data.without_levels()
@@ -243,26 +247,26 @@ def _open_data(config: TrainingConfig, folder: Path, begun: bool) -> TrainingDat
                 "blurred and the sharp picture; all iterations on them aim at TL1"
             )
     else:
-        data = Pack(config.data.pack or _pack_photos(config, folder, begun))
+        data = Pack(config.data.pack or _pack_photos(config, folder, resuming))
     if is_first_process():
-        said = 0.0
+        reported = 0.0
         for missing in Decoded(config.data.cache).store(data):
-            if time.monotonic() - said > Progress.INTERVAL:
+            if time.monotonic() - reported > Progress.INTERVAL:
                 say(f"decoding into {config.data.cache}: {missing} pictures are left")
-                said = time.monotonic()
+                reported = time.monotonic()
     return data
 
 
-def _pack_photos(config: TrainingConfig, folder: Path, begun: bool) -> Path:
-    """The pack that is made of the photographs when a run begins."""
+def _pack_photos(config: TrainingConfig, folder: Path, resuming: bool) -> Path:
+    """The run's pack, built from its photographs at the start of the run."""
     pack = folder / "pack.zip"
-    if is_first_process() and not begun:
+    if is_first_process() and not resuming:
         build_pack(pack, photos=config.data.photos)
     return pack
 
 
 def _strategy(devices: int, members: int) -> str:
-    """Distributed data parallel over several devices; one of several networks' steps leaves the rest out."""
+    """Lightning's strategy: DDP on several devices; a step may leave some of several members unused."""
     if devices == 1:
         return "auto"
     return "ddp" if members == 1 else "ddp_find_unused_parameters_true"
@@ -274,7 +278,7 @@ def _outcome(folder: Path, finished: bool, interrupted: int | None = None) -> Ou
 
 
 def _logger(folder: Path) -> Logger:
-    """TensorBoard's curves and pictures, or a plain table where TensorBoard is not installed."""
+    """TensorBoard's curves and pictures, or a CSV file if TensorBoard is not installed."""
     try:
         importlib.import_module("torch.utils.tensorboard")
     except ImportError:
@@ -284,7 +288,7 @@ def _logger(folder: Path) -> Logger:
 
 @contextmanager
 def _matrix_precision(name: str) -> Generator[None]:
-    """Let GPUs multiply float32 matrices in TF32 while the block runs."""
+    """Allow TF32 for float32 matrix products inside the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(name)
     try:

@@ -1,1 +1,1 @@
-"""Weights of networks: the shipped files, their cards, and the key maps of other people's layouts."""
+"""Weights of networks: the shipped files, their catalogue, and the layouts of other programs."""

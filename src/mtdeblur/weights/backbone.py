@@ -1,4 +1,4 @@
-"""ImageNet weights for a network's backbone, from a file that the user names."""
+"""ImageNet weights for a network's backbone, from a user's file."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ FIRST = "0.0.weight"
 
 
 def load_backbone(network: nn.Module, path: Path) -> None:
-    """Start the backbone at the weights of a file in torchvision's layout of `mobilenet_v2`.
+    """Load the weights of the backbone from a file in torchvision's layout of `mobilenet_v2`.
 
-    Where the network sees two images, half of each of the first layer's weights goes to either: for two that
-    are alike, as at the first iteration, it gives what it gives for one.
+    For a network with two input images, the first layer's weights are halved and used for both; its output
+    for two equal images, as in the first iteration, is that for one.
 
     Args:
         network: one with a backbone, see `Contract.backbone`.
         path: written by `torch.save` or safetensors, with `features.0.0.weight` and so on; a classifier in it
-            is not looked at.
+            is ignored.
 
     Raises:
-        UserError: if the file cannot be read, or holds something else.
+        UserError: if the file cannot be read, or is not in this layout.
         ValueError: if the network has no backbone.
     """
     backbone = members(network)[0].contract.backbone

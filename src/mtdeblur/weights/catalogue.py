@@ -1,6 +1,6 @@
-"""The catalogue of weights: `catalogue.json` describes every file that a name stands for.
+"""The catalogue of weights: `catalogue.json` describes the file of each name.
 
-Adding weights is a file (or a hub address) and an entry there; nothing in the code names them.
+To add weights, add a file (or a hub address) and an entry there; the code needs no change.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from mtdeblur.errors import UserError, one_line, require
 from mtdeblur.weights.foreign import checkpoint_files
 
 Quality = Literal["fast", "good", "best"]
-"""What a user may ask for who does not want to know about weights and steps."""
+"""Choices of weights and steps by quality."""
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
 DEFAULT: Quality = "good"
 
@@ -45,17 +45,17 @@ class Measurement(BaseModel):
 
 
 class Weights(BaseModel):
-    """What the catalogue says about one set of weights.
+    """An entry of the catalogue.
 
     Attributes:
         file: the file's name inside the package, or None.
-        hub: where to download it from, or None; exactly one of the two is given.
+        hub: its hub address, or None; exactly one of the two is given.
         sha256: of the file, in hexadecimal.
-        network: the registered network that it belongs to.
+        network: name of the registered network.
         licence: of the weights, an SPDX identifier.
-        training_data: what it was trained on, one item a source.
-        quality: what was measured.
-        offers: the qualities that these weights stand for, each with its number of steps.
+        training_data: one item a source.
+        quality: measured figures.
+        offers: qualities that select these weights, with their numbers of steps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,10 +78,10 @@ class Weights(BaseModel):
 
 @cache
 def catalogue() -> dict[str, Weights]:
-    """Every entry by its name.
+    """All entries by name.
 
     Raises:
-        ValueError: if the catalogue is not well formed.
+        ValueError: if the catalogue is malformed.
     """
     raw: dict[str, Any] = json.loads((HERE / "catalogue.json").read_text(encoding="utf-8"))
     entries = {name: Weights.model_validate(entry) for name, entry in raw.items()}
@@ -92,22 +92,22 @@ def catalogue() -> dict[str, Weights]:
 
 
 def offered(quality: Quality = DEFAULT) -> tuple[str, int]:
-    """The name of the weights that a quality stands for, and the number of their steps."""
+    """Name of the weights of a quality, and their number of steps."""
     return next(
         (name, entry.offers[quality]) for name, entry in catalogue().items() if quality in entry.offers
     )
 
 
 def find_weights(source: str | Path | None = None) -> Path:
-    """The weights file or folder that a name or a path stands for, downloaded first if the catalogue says so.
+    """The weights file or folder of a name or path, downloaded if necessary.
 
     Args:
-        source: a name of the catalogue, the path of a file or of a folder, what the names of a checkpoint's
-            files begin with, or None for the default weights.
+        source: a name of the catalogue, the path of a file or folder, the path prefix of a TensorFlow
+            checkpoint, or None for the default weights.
 
     Raises:
-        UserError: if there is no such name or file, it cannot be downloaded, or it is not the file that the
-            catalogue describes.
+        UserError: if there is no such name or file, it cannot be downloaded, or its checksum differs from the
+            catalogue's.
     """
     entries = catalogue()
     if source is None:
@@ -126,11 +126,11 @@ def _fetch(name: str, entry: Weights) -> Path:
     path = _download(name, entry.hub) if entry.hub else FILES / str(entry.file)
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"cannot read the weights {name!r}: {error}") from None
-    if found != entry.sha256:
-        raise UserError(f"{path} is not the weights file {name!r}: its sha256 is {found}")
+    if digest != entry.sha256:
+        raise UserError(f"{path} is not the weights file {name!r}: its sha256 is {digest}")
     return path
 
 

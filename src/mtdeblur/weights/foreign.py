@@ -1,7 +1,7 @@
-"""Released weights of other programs: named tensors whose layout is recognised by their names.
+"""Released weights of other programs: named tensors whose layout is detected from the names.
 
-Another program's layout is a file in `mtdeblur.weights.layouts` and its line in `LAYOUTS` here; another way
-to store tensors is a line in `READERS`.
+To add a layout, add a file in `mtdeblur.weights.layouts` and a line in `LAYOUTS`; to add a file format, add a
+line in `READERS`.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,12 +28,12 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 class Reader(NamedTuple):
-    """One way to store tensors under names, in a file or in a folder of files.
+    """A format of named tensors in a file or folder.
 
     Attributes:
-        holds: whether what is at a path is stored this way; it may also be what the files' names begin with.
-        parts: the files that make up the weights there, by their names.
-        read: their tensors.
+        holds: whether the file, folder or path prefix has this format.
+        parts: its files, sorted by name.
+        read: its tensors.
     """
 
     holds: Callable[[Path], bool]
@@ -46,16 +46,16 @@ READERS: tuple[Reader, ...] = (
     Reader(is_model, model_parts, read_model),
     Reader(is_pytorch, pytorch_parts, read_pytorch),
 )
-"""The first that holds something at a path reads it."""
+"""Readers by priority."""
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a path is that of another program's weights: any folder, and what a reader knows."""
+    """Whether a path is that of another program's weights: any folder, or a file of a known format."""
     return path.is_dir() or _reader(path) is not None
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """The files that make up a set of weights, ours or another program's; none where there is nothing.
+    """The files of a set of weights, ours or another program's; empty if there are none.
 
     Raises:
         UserError: if they cannot be listed.
@@ -72,23 +72,23 @@ def load_foreign(path: Path) -> nn.Module:
     """Read another program's weights.
 
     Args:
-        path: a file or a folder of files that one of `READERS` knows. Tensors alone are unpickled.
+        path: a file or folder in a format of `READERS`. Only tensors are unpickled.
 
     Returns:
         The network with these weights, float32, in evaluation mode, on the CPU.
 
     Raises:
-        UserError: if there is nothing at the path, it is damaged, or its layout is unknown.
+        UserError: if the path does not exist, is damaged, or has an unknown layout.
     """
     if not path.exists() and not checkpoint_files(path):
         raise UserError(f"there is no weights file {path}")
     try:
         reader = _reader(path)
         state = reader.read(path) if reader else {}
-        layout, own = _recognised(state)
+        layout, tensors = _detect_layout(state)
         if path.is_dir():
             _refuse_several(state, layout.mark)
-        name, options, renamed = layout.translate(own)
+        name, options, renamed = layout.translate(tensors)
         network = create_network(name, **options)
         network.load_state_dict(renamed)
         check_finite(renamed)
@@ -97,21 +97,21 @@ def load_foreign(path: Path) -> nn.Module:
     return network.float().eval()
 
 
-def _recognised(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor]]:
-    """The layout of tensors, and those of them that it is about."""
+def _detect_layout(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor]]:
+    """The layout of the tensors, and the state dict in that layout."""
     for layout in LAYOUTS:
-        own = find_state(state, layout.mark)
-        if own is not None:
-            return layout, own
+        tensors = find_state(state, layout.mark)
+        if tensors is not None:
+            return layout, tensors
     names = dict.fromkeys(layout.name for layout in LAYOUTS)
     raise ValueError(f"their layout is none of those known: {'; '.join(names)}")
 
 
 def _refuse_several(state: Mapping[str, Tensor], mark: str) -> None:
-    """Raise ValueError if several files of a folder hold the same network."""
+    """Raise ValueError if several files of a folder contain the same network."""
     files = dict.fromkeys(name.split(".")[0] for name in state if name.endswith(f".{mark}"))
     if len(files) > 1:
-        raise ValueError(f"it holds several networks, in {', '.join(files)}; name one file")
+        raise ValueError(f"it contains several networks, in {', '.join(files)}; give one file")
 
 
 def _reader(path: Path) -> Reader | None:

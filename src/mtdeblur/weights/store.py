@@ -1,4 +1,4 @@
-"""Weights files: safetensors whose header says which network they belong to."""
+"""Weights files: safetensors with the network's name and options in the header."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -23,13 +23,13 @@ FORMAT = f"{OURS}1"
 
 
 class Header(NamedTuple):
-    """What a weights file says about itself.
+    """The header of a weights file.
 
     Attributes:
         network: name of the registered network.
-        options: of each network of the model; mostly there is one.
+        options: of each network of the model; usually one.
         notes: free text.
-        steps: the steps that serve these weights best, as measured; None where nobody has.
+        steps: the best steps for these weights, as measured; None if not measured.
     """
 
     network: str
@@ -43,7 +43,7 @@ class Loaded(NamedTuple):
 
     Attributes:
         network: in evaluation mode, its weights float32, on the CPU.
-        steps: to carry out.
+        steps: at test time.
     """
 
     network: nn.Module
@@ -58,18 +58,18 @@ def save_network(
     iterations: int | Sequence[Step] | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write a network's weights as one safetensors file, whole or not at all.
+    """Write a network's weights atomically as one safetensors file.
 
     Args:
         path: the file.
         network: one of the registry, or several of them.
-        notes: free text kept in the header, such as the recipe or the commit.
-        iterations: how many serve these weights best, or the steps themselves; None leaves it to the
-            network's contract.
-        dtype: floating point type in which the weights are stored.
+        notes: free text for the header, such as the recipe or the commit.
+        iterations: the best number of iterations for these weights, or the steps themselves; None for the
+            network's default.
+        dtype: floating point type of the stored weights.
 
     Raises:
-        ValueError: if the network is not a registered one, or a weight does not fit into `dtype`.
+        ValueError: if the network is not registered, or a weight overflows in `dtype`.
         UserError: if the file cannot be written.
     """
     parts = list(network.networks) if isinstance(network, Several) else [network]
@@ -87,7 +87,7 @@ def save_network(
 
 
 def read_header(path: Path) -> Header:
-    """What the file says about itself, without reading its tensors.
+    """Read a file's header without its tensors.
 
     Raises:
         UserError: if the file is missing, unreadable, damaged or not one of ours.
@@ -100,7 +100,7 @@ def read_header(path: Path) -> Header:
 
 
 def advised_steps(path: Path) -> tuple[Step, ...] | None:
-    """The steps that a weights file says serve it best; None where it, or another program's, does not say.
+    """The best steps according to a weights file; None if it does not name any, as another program's.
 
     Raises:
         UserError: if a file of ours is missing, unreadable or damaged.
@@ -112,8 +112,8 @@ def load_network(source: str | Path) -> nn.Module:
     """Build the network that a weights file describes, with its weights.
 
     Args:
-        source: a file that `save_network` wrote, or another program's released weights: a file or a folder
-            whose layout is recognised, see `mtdeblur.weights.foreign`.
+        source: a file written by `save_network`, or another program's file or folder, see
+            `mtdeblur.weights.foreign`.
 
     Returns:
         The network in evaluation mode, its weights float32, on the CPU.
@@ -130,16 +130,15 @@ def load_model(
 ) -> Loaded:
     """Build the network that a weights file describes, for some of its steps.
 
-    Of a model with several members, the weights of those that no step names are not read: such a member stays
-    on PyTorch's "meta" device.
+    Members of the model that no step uses are not read and remain on PyTorch's "meta" device.
 
     Args:
         source: as for `load_network`.
-        iterations: how many steps are wanted; None for those that the weights advise.
-        or_fewer: take all of the steps of a model that has fewer.
+        iterations: number of steps; None for the steps that the weights advise.
+        or_fewer: accept a model with fewer steps and take all of them.
 
     Raises:
-        UserError: as `load_network` does, or if the model has no such number of steps.
+        UserError: as `load_network` does, or if the model cannot run that number of steps.
     """
     path = Path(source)
     iterations = None if iterations is None else whole_number("iterations", iterations)
@@ -150,33 +149,33 @@ def load_model(
 
 
 def choose_steps(
-    own: Sequence[Step], advised: Sequence[Step] | None, iterations: int | None, or_fewer: bool = False
+    default: Sequence[Step], advised: Sequence[Step] | None, iterations: int | None, or_fewer: bool = False
 ) -> tuple[Step, ...]:
-    """The steps to carry out: those that the weights advise, unless another number is wanted.
+    """The steps to run: those that the weights advise, or another number of them.
 
     Args:
-        own: the network's own steps at test time.
-        advised: what the weights advise; None if nothing.
-        iterations: how many are wanted; None for what is advised.
-        or_fewer: take all steps where the model has fewer than are wanted.
+        default: the network's default steps at test time.
+        advised: steps that the weights advise, or None.
+        iterations: number of steps; None for the advised steps.
+        or_fewer: accept a model with fewer steps and take all of them.
 
     Raises:
-        UserError: if the model's steps differ from one another, so that it cannot have that many.
+        UserError: if the model's steps differ from one another, so that it cannot run that number.
     """
-    own = tuple(own)
-    advised = own if advised is None else tuple(advised)
+    default = tuple(default)
+    advised = default if advised is None else tuple(advised)
     if iterations is None or len(advised) == iterations:
         return advised
     if iterations < 1:
         raise UserError(f"the number of iterations must be at least 1, not {iterations}")
-    longest = own if own[: len(advised)] == advised else advised
+    longest = default if default[: len(advised)] == advised else advised
     if all(step == Step() for step in longest):
         return (Step(),) * iterations
     if iterations <= len(longest) and all(step.scale == 1 for step in longest):
         return longest[:iterations]
     if or_fewer and iterations > len(longest):
         return longest
-    raise UserError(f"these weights go through {len(longest)} steps, each of its own kind, not {iterations}")
+    raise UserError(f"these weights have {len(longest)} different steps and cannot run {iterations}")
 
 
 def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_needed: bool = False) -> Loaded:
@@ -187,10 +186,10 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
                 networks = [create_network(header.network, **options) for options in header.options]
                 network = networks[0] if len(networks) == 1 else Several(networks)
             steps = choose_steps(default_steps(network), header.steps, iterations, or_fewer)
-            left = _left_out(network, {step.network for step in steps}) if only_needed else set[str]()
-            tensors = {key: file.get_tensor(key) for key in file.keys() if key not in left}  # noqa: SIM118
-            if wrong := set(tensors) ^ (set(network.state_dict()) - left):
-                raise ValueError(f"its tensors are not those of such a network: {', '.join(sorted(wrong))}")
+            unused = _unused(network, {step.network for step in steps}) if only_needed else set[str]()
+            tensors = {key: file.get_tensor(key) for key in file.keys() if key not in unused}  # noqa: SIM118
+            if wrong := set(tensors) ^ (set(network.state_dict()) - unused):
+                raise ValueError(f"missing or unexpected tensors: {', '.join(sorted(wrong))}")
             check_finite(tensors)
             network.load_state_dict(_in_float32(tensors), strict=False, assign=True)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
@@ -198,8 +197,8 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
     return Loaded(network.eval(), steps)
 
 
-def _left_out(network: nn.Module, needed: Collection[int]) -> set[str]:
-    """Names of the tensors that only members have which are not needed."""
+def _unused(network: nn.Module, needed: Collection[int]) -> set[str]:
+    """Names of the tensors that belong only to members that are not needed."""
     parts = members(network)
     kept = {id(x) for number in needed if number < len(parts) for x in _tensors(parts[number])}
     other = {id(x) for number, part in enumerate(parts) if number not in needed for x in _tensors(part)}
@@ -211,16 +210,16 @@ def _tensors(member: object) -> list[Tensor]:
 
 
 def _in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies, which the file may change under."""
+    """Float32 copies, independent of the memory-mapped file."""
     dtypes = {name: torch.float32 if x.is_floating_point() else x.dtype for name, x in tensors.items()}
     return {name: x.to(dtypes[name], copy=True) for name, x in tensors.items()}
 
 
 def _open(path: Path) -> Any:
     if path.exists() and not path.is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     if path.exists() and not is_safetensors(path):
-        raise ValueError("it holds no weights: its content is neither that of safetensors nor PyTorch's")
+        raise ValueError("it is neither a safetensors nor a PyTorch file")
     return safe_open(path, framework="pt")
 
 
@@ -235,38 +234,36 @@ def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _header(metadata: Mapping[str, str]) -> Header:
     if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"its header lacks the format mark {FORMAT!r}, so it was not written by this program"
-        )
-    found: Any = json.loads(metadata["options"])
-    networks = cast("list[Any]", found if isinstance(found, list) else [found])
+        raise ValueError(f"its header has no format mark {FORMAT!r}, so it was not written by this program")
+    options: Any = json.loads(metadata["options"])
+    networks = cast("list[Any]", options if isinstance(options, list) else [options])
     return Header(
         metadata["network"],
-        tuple(_options(options) for options in networks),
+        tuple(map(_options, networks)),
         dict(json.loads(metadata["notes"])),
         _steps(json.loads(metadata.get("iterations", "null"))),
     )
 
 
-def _options(found: Any) -> dict[str, Any]:
-    options: dict[str, Any] = dict(found)
+def _options(content: Any) -> dict[str, Any]:
+    options: dict[str, Any] = dict(content)
     for key, value in options.items():
-        if isinstance(value, list):  # JSON knows no tuples
+        if isinstance(value, list):  # JSON has no tuples
             options[key] = tuple(cast("list[Any]", value))
     return options
 
 
 def _brief(steps: int | Sequence[Step] | None) -> object:
-    """Steps as the header has them: their number where all are full steps of one network."""
+    """Steps for the header: only their number if all are full steps of one network."""
     if isinstance(steps, Sequence) and all(step == Step() for step in steps):
         return len(steps)
     return steps
 
 
-def _steps(found: Any) -> tuple[Step, ...] | None:
-    if found is None or isinstance(found, int):
-        return None if found is None else (Step(),) * found
-    return tuple(Step(int(scale), int(network)) for scale, network in found)
+def _steps(content: Any) -> tuple[Step, ...] | None:
+    if content is None or isinstance(content, int):
+        return None if content is None else (Step(),) * content
+    return tuple(Step(int(scale), int(network)) for scale, network in content)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -1,9 +1,9 @@
-"""Checkpoints of TensorFlow (its second format), read without TensorFlow.
+"""A reader of TensorFlow checkpoints (second format) without TensorFlow.
 
-`PREFIX.index` says where in `PREFIX.data-00000-of-00001` and so on each tensor lies, as raw numbers with the
-least significant byte first. It is a table of LevelDB's, see `_table`, whose values are protocol buffers: a
-header under the empty key, and an entry for each tensor under its name. Everything but the table's last 48
-bytes has a CRC-32C.
+`PREFIX.index` contains the position of each tensor in `PREFIX.data-00000-of-00001` and so on, where it is
+stored as raw little-endian numbers. The index is a LevelDB table, see `_table`, whose values are protocol
+buffers: a header with the empty key, and an entry for each tensor with its name as key. Everything but the
+table's last 48 bytes has a CRC-32C.
 """
 
 import math
@@ -19,7 +19,7 @@ from mtdeblur.weights.tensors import to_tensor
 
 _FOOTER = 48
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
-_TRAILER = 5  # after each block: how it is compressed, and its checksum
+_TRAILER = 5  # after each block: type of compression and checksum
 _DTYPES = {
     1: torch.float32,
     2: torch.float64,
@@ -35,12 +35,12 @@ _DTYPES = {
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path is that of an index, of a folder with one, or what a checkpoint's files begin with."""
+    """Whether a path is an index, a folder with one, or the prefix of a checkpoint's files."""
     return bool(_indices(path))
 
 
 def checkpoint_parts(path: Path) -> list[Path]:
-    """Every index at a path, and the data that belongs to it."""
+    """The index files at a path, and their data files."""
     return sorted(
         file
         for index in _indices(path)
@@ -50,26 +50,26 @@ def checkpoint_parts(path: Path) -> list[Path]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint's tensors, those of the optimiser with them.
+    """Read a checkpoint's tensors, including those of the optimiser.
 
     Args:
         path: see `is_checkpoint`.
 
     Raises:
         OSError: if a file cannot be read.
-        ValueError: if a file is damaged or missing, the folder holds several checkpoints, or a tensor is of a
-            type that is not known here.
+        ValueError: if a file is damaged or missing, the folder contains several checkpoints, or a tensor's
+            type is not supported.
     """
     indices = _indices(path)
     if len(indices) > 1:
-        raise ValueError(f"it holds {len(indices)} checkpoints; name one, such as {indices[-1]}")
+        raise ValueError(f"it contains {len(indices)} checkpoints; give one, such as {indices[-1]}")
     index = indices[0]
     try:
         table = _table(index.read_bytes())
         header, _ = _fields(table.pop(b""))
         entries = {name.decode(): _entry(value) for name, value in table.items()}
         if header.get(2):
-            raise ValueError("its numbers have the most significant byte first")
+            raise ValueError("its numbers are big-endian, which is not supported")
     except LookupError:
         raise ValueError(f"{index.name} is damaged") from None
     except ValueError as error:
@@ -79,7 +79,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 class _Entry(NamedTuple):
-    """What the index says about a tensor: `size` bytes at `offset` of a shard; `sliced` if it is in parts."""
+    """The index entry of a tensor: `size` bytes at `offset` of a shard; `sliced` if stored in parts."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -100,71 +100,71 @@ def _indices(path: Path) -> list[Path]:
 def _shard(index: Path, number: int, shards: int) -> bytes:
     path = index.with_suffix(f".data-{number:05}-of-{shards:05}")
     if not path.is_file():
-        raise ValueError(f"there is no {path.name}, which {index.name} speaks of")
+        raise ValueError(f"there is no {path.name}, which {index.name} refers to")
     return path.read_bytes()
 
 
 def _tensor(name: str, entry: _Entry, shards: Sequence[bytes]) -> Tensor:
     dtype = _DTYPES.get(entry.dtype)
     if dtype is None:
-        raise ValueError(f"{name} is of a type not known here, number {entry.dtype} of TensorFlow's")
+        raise ValueError(f"{name} has TensorFlow's type {entry.dtype}, which is not supported")
     if entry.sliced:
-        raise ValueError(f"{name} is stored in several parts")
+        raise ValueError(f"{name} is stored in several parts, which is not supported")
     if entry.shard >= len(shards) or entry.size != math.prod(entry.shape) * dtype.itemsize:
-        raise ValueError(f"the index contradicts itself about {name}")
+        raise ValueError(f"the index is inconsistent about {name}")
     data = shards[entry.shard][entry.offset : entry.offset + entry.size]
     if len(data) < entry.size:
-        raise ValueError(f"the data is cut short: {name} is not whole")
+        raise ValueError(f"the data is truncated: {name} is incomplete")
     if _masked(crc32c(data)) != entry.checksum:
-        raise ValueError(f"the data is damaged: the checksum of {name} is another")
+        raise ValueError(f"the data is damaged: the checksum of {name} differs")
     return to_tensor(data, dtype, entry.shape)
 
 
 def _table(content: bytes) -> dict[bytes, bytes]:
-    """The values of a table of LevelDB's by their keys.
+    """The values of a LevelDB table by key.
 
-    The last 48 bytes say where the block is that says where the others are.
+    The last 48 bytes contain the position of the index block, which contains the positions of the others.
     """
     footer = content[-_FOOTER:]
     if len(footer) < _FOOTER or not footer.endswith(_MAGIC):
         raise ValueError("it does not end as the index of a checkpoint does")
-    _, after = _handle(footer, 0)  # a block of further information, which has none
+    _, after = _handle(footer, 0)  # the metadata block, which is empty
     place, _ = _handle(footer, after)
-    found: dict[bytes, bytes] = {}
+    table: dict[bytes, bytes] = {}
     for _, value in _block(content, *place):
         place, _ = _handle(value, 0)
-        found.update(_block(content, *place))
-    return found
+        table.update(_block(content, *place))
+    return table
 
 
 def _block(content: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of one block, a key without what it has in common with the one before.
+    """Keys and values of one block, in which a key is stored without its common prefix with the one before.
 
-    At the end stand the places, four bytes each, of some keys that are written out, and how many these are.
+    The block ends with the positions of some complete keys, four bytes each, and their number.
     """
     end = offset + size
     trailer = content[end : end + _TRAILER]
     if size < 4 or len(trailer) < _TRAILER:
-        raise ValueError("it is cut short")
+        raise ValueError("it is truncated")
     if int.from_bytes(trailer[1:], "little") != _masked(crc32c(content[offset : end + 1])):
-        raise ValueError("it is damaged, a checksum is another")
+        raise ValueError("it is damaged: a checksum differs")
     if trailer[0]:
-        raise ValueError("it is compressed, which is not known here")
-    written_out = int.from_bytes(content[end - 4 : end], "little")
-    block = content[offset : end - 4 - 4 * written_out]
+        raise ValueError("it is compressed, which is not supported")
+    complete_keys = int.from_bytes(content[end - 4 : end], "little")
+    block = content[offset : end - 4 - 4 * complete_keys]
     key, position = b"", 0
     while position < len(block):
         shared, position = _varint(block, position)
-        own, position = _varint(block, position)
+        unshared, position = _varint(block, position)
         length, position = _varint(block, position)
-        key = key[:shared] + block[position : position + own]
-        position += own
+        key = key[:shared] + block[position : position + unshared]
+        position += unshared
         yield key, block[position : position + length]
         position += length
 
 
 def _handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
-    """Where a block is, offset and size, and the position after what says so."""
+    """Offset and size of a block, and the position after them."""
     offset, position = _varint(data, position)
     size, position = _varint(data, position)
     return (offset, size), position
@@ -186,7 +186,7 @@ def _entry(message: bytes) -> _Entry:
 
 
 def _fields(message: bytes) -> tuple[dict[int, int], dict[int, list[bytes]]]:
-    """The fields of a protocol buffer by their numbers: those that are numbers, and those that are bytes."""
+    """The fields of a protocol buffer by field number: numeric fields, and byte strings."""
     numbers: dict[int, int] = {}
     parts: dict[int, list[bytes]] = {}
     position = 0
@@ -212,7 +212,7 @@ def _fields(message: bytes) -> tuple[dict[int, int], dict[int, list[bytes]]]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number of seven bits a byte, the least significant first, and the position after it."""
+    """A little-endian number of seven bits a byte, and the position after it."""
     value = shift = 0
     while True:
         byte = data[position]
@@ -224,12 +224,12 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _masked(checksum: int) -> int:
-    """A checksum as it is stored: rotated, and a constant added."""
+    """A checksum in stored form: rotated, plus a constant."""
     return (((checksum >> 15) | (checksum << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _remainder(byte: int) -> int:
-    """What a byte makes of an empty register."""
+    """The register after one byte, starting from zero."""
     for _ in range(8):
         byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
     return byte
@@ -239,11 +239,11 @@ _REMAINDERS = np.array([_remainder(byte) for byte in range(256)], np.uint32)
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC-32C (Castagnoli's polynomial) of some bytes.
+    """The CRC-32C (Castagnoli's polynomial) of bytes.
 
-    They are cut into rows, about as many as a row is long, which go through a register each at the same time.
-    The register after one row, moved over as many zeros as the next row is long, and that row's own register,
-    which starts at zero, add up to the register after both.
+    The bytes are divided into a nearly square array of rows, which are processed in parallel with one
+    register each. The register after two rows is the first row's register, advanced over a row of zeros, plus
+    the second row's register, which starts at zero.
     """
     rows = max(1, math.isqrt(len(data)))
     length = len(data) // rows
@@ -253,13 +253,12 @@ def crc32c(data: bytes) -> int:
     for column in np.frombuffer(data, np.uint8, rows * length).reshape(rows, length).T:
         registers = _REMAINDERS[(registers ^ column) & 0xFF] ^ (registers >> 8)
         bytes_set = _REMAINDERS[bytes_set & 0xFF] ^ (bytes_set >> 8)
-    moved: list[list[int]] = (
-        bytes_set.tolist()
-    )  # (4, 256): each byte of a register, moved over a row of zeros
+    # (4, 256): each byte of a register, advanced over a row of zeros
+    advanced: list[list[int]] = bytes_set.tolist()
     register = 0
-    for own in registers.tolist():
+    for row in registers.tolist():
         low, second, third, high = register.to_bytes(4, "little")
-        register = own ^ moved[0][low] ^ moved[1][second] ^ moved[2][third] ^ moved[3][high]
+        register = row ^ advanced[0][low] ^ advanced[1][second] ^ advanced[2][third] ^ advanced[3][high]
     remainders: list[int] = _REMAINDERS.tolist()
     for byte in data[rows * length :]:
         register = remainders[(register ^ byte) & 0xFF] ^ (register >> 8)

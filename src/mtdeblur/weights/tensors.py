@@ -1,6 +1,6 @@
-"""Reading the named tensors of other programs' weights files, told by their content and not by their names.
+"""Readers of other programs' PyTorch and safetensors files, whose format is detected from the content.
 
-Of PyTorch's files nothing is unpickled but tensors, numbers and plain containers of them.
+Only tensors, numbers and plain containers of them are unpickled.
 """
 
 import math
@@ -21,27 +21,27 @@ from torch import Tensor
 from mtdeblur.errors import UserError, one_line
 
 OURS = "mtdeblur-"
-"""What the format mark in the header of this program's own files begins with."""
+"""Prefix of the format mark in the header of this program's own files."""
 SUFFIXES = (".pt", ".pth", ".pkl")
-"""Of files that PyTorch wrote; damaged ones are told by them."""
+"""Suffixes of PyTorch files, which identify damaged ones."""
 _AVERAGED = ("params_ema", "state_dict_ema", "model_ema", "ema")
 _WRAPPINGS = (
     *_AVERAGED,
     *("params", "state_dict", "model_state_dict", "model", "network", "net"),
     *("generator", "net_g", "netG", "G", "weights"),
 )
-"""Keys under which programs store a state dict beside other things, the ones that are preferred first."""
+"""Keys of state dicts in checkpoints, by priority."""
 _DATA_PARALLEL = ("module", "_orig_mod")
-"""Parts of names that wrappers of PyTorch put in: DataParallel, and what `torch.compile` gives."""
+"""Parts of names that DataParallel and `torch.compile` insert."""
 
 
 def is_pytorch(path: Path) -> bool:
-    """Whether at a path is another program's file of PyTorch or safetensors, or a folder with one."""
+    """Whether a path is another program's PyTorch or safetensors file, or a folder with one."""
     return bool(pytorch_parts(path))
 
 
 def pytorch_parts(path: Path) -> list[Path]:
-    """The file, or a folder's files that PyTorch or safetensors wrote for another program.
+    """Other programs' PyTorch and safetensors files: the file itself, or those in a folder.
 
     Raises:
         OSError: if the folder cannot be read.
@@ -51,7 +51,7 @@ def pytorch_parts(path: Path) -> list[Path]:
 
 
 def is_safetensors(file: Path) -> bool:
-    """Whether a file begins as safetensors do: with the length of a JSON object, and that.
+    """Whether a file begins like safetensors: with the length of a JSON object and the object.
 
     Raises:
         OSError: if it cannot be read.
@@ -61,7 +61,7 @@ def is_safetensors(file: Path) -> bool:
 
 
 def read_pytorch(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, see `read_all`; of a folder the state dicts of all its files, `FILE.NAME`.
+    """The tensors of a file, see `read_all`; for a folder, the state dicts of all its files as `FILE.NAME`.
 
     Raises:
         UserError: as `read_tensors` does.
@@ -73,29 +73,31 @@ def read_pytorch(path: Path) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a state dict that `torch.save` or safetensors wrote.
+    """Read a state dict written by `torch.save` or safetensors.
 
     Args:
-        path: a file. What a state dict is wrapped in is taken off.
+        path: a file; a state dict inside a checkpoint is unwrapped.
 
     Raises:
-        UserError: if the file is missing, damaged, or holds something else.
+        UserError: if the file is missing, damaged, or contains no state dict.
     """
     state = read_all(path)
     while True:
-        found = next((key for key in _WRAPPINGS if any(name.startswith(f"{key}.") for name in state)), None)
-        if found is None:
+        wrapping = next(
+            (key for key in _WRAPPINGS if any(name.startswith(f"{key}.") for name in state)), None
+        )
+        if wrapping is None:
             return state
-        state = _below(state, f"{found}.")
+        state = _below(state, f"{wrapping}.")
 
 
 def find_state(tensors: Mapping[str, Tensor], mark: str) -> dict[str, Tensor] | None:
-    """The state dict that has a parameter, whatever its names have before that; None if there is none.
+    """The state dict with a parameter, below any prefix; None if there is none.
 
     Args:
-        tensors: as `read_all` gives them.
-        mark: name of the parameter. Where several state dicts have it, averaged weights are preferred, then
-            what comes first.
+        tensors: from `read_all`.
+        mark: name of the parameter. If several state dicts have it, averaged weights are preferred, then the
+            first.
     """
     prefixes = [name.removesuffix(mark) for name in tensors if name == mark or name.endswith(f".{mark}")]
     prefixes.sort(key=lambda prefix: not set(_AVERAGED) & set(prefix.split(".")))
@@ -103,13 +105,13 @@ def find_state(tensors: Mapping[str, Tensor], mark: str) -> dict[str, Tensor] | 
 
 
 def read_all(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a file, under the keys that lead to it: `params.conv.weight`.
+    """All tensors of a file by their path of keys, such as `params.conv.weight`.
 
     Args:
-        path: a file of PyTorch or safetensors. What is no tensor is passed over.
+        path: a PyTorch or safetensors file; other content than tensors is ignored.
 
     Raises:
-        UserError: if the file is missing, damaged, or holds no tensors.
+        UserError: if the file is missing, damaged, or contains no tensors.
     """
     if not path.is_file():
         raise UserError(f"there is no weights file {path}")
@@ -120,10 +122,10 @@ def read_all(path: Path) -> dict[str, Tensor]:
             content = _load_pytorch(path)
         tensors = dict(_flat(content, ()))
         if not tensors:
-            raise ValueError("it holds no state dict: no tensors by their names")
+            raise ValueError("it contains no state dict: there are no named tensors")
         return tensors
     except UnpicklingError:
-        reason = "it is no PyTorch state dict, or holds more than tensors"
+        reason = "it is not a PyTorch state dict, or contains other objects than tensors"
     except (OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         reason = one_line(error)
     except SafetensorError as error:
@@ -132,24 +134,24 @@ def read_all(path: Path) -> dict[str, Tensor]:
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights of which no picture can be made.
+    """Refuse weights that are not finite.
 
     Raises:
-        ValueError: if one is not a number or infinite.
+        ValueError: if a weight is NaN or infinite.
     """
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value.float()).all()):
             raise ValueError(
-                f"{name} has numbers that are not finite (NaN or infinity), as after a training run that has "
-                "diverged; take weights from before"
+                f"{name} has numbers that are not finite (NaN or infinity), as after a diverged run; use "
+                "earlier weights"
             )
 
 
 def to_tensor(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
-    """Raw numbers, the least significant byte first, as a tensor of their own.
+    """A tensor from a copy of raw little-endian numbers.
 
     Raises:
-        ValueError: if there are more or fewer than the shape has.
+        ValueError: if the number of bytes does not fit the shape.
     """
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{len(data)} bytes are no {dtype} of the shape {tuple(shape)}")
@@ -159,9 +161,9 @@ def to_tensor(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
 
 
 def _load_pytorch(path: Path) -> Any:
-    # From a stream, for of a path PyTorch would judge by its suffix.
+    # From a stream, because PyTorch treats some suffixes of a path specially.
     with path.open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of unusual formats, which are read or refused all the same
+        warnings.simplefilter("ignore")  # about unusual formats
         with torch.serialization.safe_globals(_harmless()):
             return torch.load(file, map_location="cpu", weights_only=True)
 
@@ -181,7 +183,7 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _is_others(file: Path) -> bool:
-    """Whether a regular file holds weights of another program, or is called as if it did."""
+    """Whether a regular file contains weights of another program, or has the suffix of such a file."""
     if is_safetensors(file):
         return not _is_ours(file)
     head = _head(file)
@@ -192,7 +194,7 @@ def _is_others(file: Path) -> bool:
 
 
 def _is_ours(file: Path) -> bool:
-    """Whether the header of safetensors has this program's mark, or cannot be read."""
+    """Whether a safetensors header has this program's mark, or cannot be read."""
     try:
         opening: Any = safe_open(file, framework="pt")
         with opening as opened:
@@ -207,7 +209,7 @@ def _is_pytorch_archive(file: Path) -> bool:
         with zipfile.ZipFile(file) as archive:
             return any(name.split("/")[-1] == "data.pkl" for name in archive.namelist())
     except zipfile.BadZipFile:
-        return True  # cut short
+        return True  # truncated
 
 
 def _head(file: Path) -> bytes:
@@ -216,11 +218,11 @@ def _head(file: Path) -> bytes:
 
 
 def _harmless() -> list[Any]:
-    """What checkpoints hold beside tensors, and what only makes data: NumPy's numbers, options of a run."""
+    """Harmless types in checkpoints besides tensors: NumPy's numbers and arrays, options of a run."""
     scalar: Any = np.float64(0).__reduce__()[0]
     rebuild: Any = np.zeros(1).__reduce__()[0]
     homes = ("numpy.core.multiarray", "numpy._core.multiarray")
-    named = [(made, f"{home}.{name}") for home in homes for name, made in (("scalar", scalar),)]
+    scalars = [(scalar, f"{home}.scalar") for home in homes]
     arrays = [(rebuild, f"{home}._reconstruct") for home in homes]
     kinds = {type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")}
-    return [*named, *arrays, np.ndarray, np.dtype, *kinds, Namespace]
+    return [*scalars, *arrays, np.ndarray, np.dtype, *kinds, Namespace]

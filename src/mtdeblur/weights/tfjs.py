@@ -1,4 +1,4 @@
-"""Models of TensorFlow.js: `model.json`, with a graph and a list of constants, and their values in shards."""
+"""A reader of TensorFlow.js models: `model.json` with a graph and constants, whose values are in shards."""
 
 import math
 from pathlib import Path
@@ -28,14 +28,14 @@ class _Constant(BaseModel):
 
 
 class _Group(BaseModel):
-    """Constants one after the other in files that belong together."""
+    """Constants in consecutive order in the shards of one group."""
 
     paths: tuple[str, ...]
     weights: tuple[_Constant, ...]
 
 
 class _Node(BaseModel):
-    """An operation of the graph, with the names of what it takes in."""
+    """An operation of the graph, with the names of its inputs."""
 
     name: str
     input: tuple[str, ...] = ()
@@ -51,13 +51,13 @@ class _Model(BaseModel):
 
 
 def is_model(path: Path) -> bool:
-    """Whether a path is that of a model's JSON file, under any name, or of a folder with a `model.json`."""
+    """Whether a path is a model's JSON file, of any name, or a folder with a `model.json`."""
     file = _description(path)
     if not file.is_file():
         return False
     with file.open("rb") as opened:
         head = opened.read(64)
-    text = b"\0" not in head and not head.startswith(b"\x80")  # which a pickle begins with
+    text = b"\0" not in head and not head.startswith(b"\x80")  # first byte of a pickle
     return text and (head.lstrip().startswith(b"{") or file.suffix == ".json")
 
 
@@ -66,7 +66,7 @@ def model_parts(path: Path) -> list[Path]:
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is no model of TensorFlow.js.
+        ValueError: if it is not a TensorFlow.js model.
     """
     file = _description(path)
     return sorted(
@@ -77,19 +77,18 @@ def model_parts(path: Path) -> list[Path]:
 def read_model(path: Path) -> dict[str, Tensor]:
     """Read a model's constants.
 
-    Their own names tell little: some are numbers of arguments. What tells most is the operation that takes a
-    constant in.
+    A constant is identified by the operations that use it, because its own name may be only a number.
 
     Args:
         path: see `is_model`.
 
     Returns:
-        Each constant under `OPERATION:POSITION` for every operation that takes it in, in that position from 0
-        on; under its own name if none does.
+        Each constant as `OPERATION:POSITION` for every operation with it as input at that position, from 0;
+        under its own name if it is unused.
 
     Raises:
         OSError: if a file cannot be read.
-        ValueError: if a file is damaged or missing, or a constant is stored in a way that is not known here.
+        ValueError: if a file is damaged or missing, or a constant's type is not supported.
     """
     file = _description(path)
     model = _read(file)
@@ -118,26 +117,26 @@ def _read(file: Path) -> _Model:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ValueError(
-            f"{file.name} is damaged, or no model of TensorFlow.js: {place} {first['msg']}"
+            f"{file.name} is damaged, or not a TensorFlow.js model: {place} {first['msg']}"
         ) from None
 
 
 def _constants(group: _Group, folder: Path) -> dict[str, Tensor]:
     missing = [name for name in group.paths if not (folder / name).is_file()]
     if missing:
-        raise ValueError(f"there is no {missing[0]}, which {MODEL} speaks of")
+        raise ValueError(f"there is no {missing[0]}, which {MODEL} refers to")
     data = b"".join((folder / name).read_bytes() for name in group.paths)
-    found: dict[str, Tensor] = {}
+    constants: dict[str, Tensor] = {}
     start = 0
     for constant in group.weights:
         dtype = _DTYPES.get(constant.dtype)
         if dtype is None or constant.quantization is not None:
-            raise ValueError(f"{constant.name} is stored in a way not known here, as {constant.dtype}")
+            raise ValueError(f"{constant.name} is stored as {constant.dtype} in a way that is not supported")
         end = start + math.prod(constant.shape) * dtype.itemsize
         if end > len(data):
-            raise ValueError(f"the shards are cut short: {constant.name} is not whole")
-        found[constant.name] = to_tensor(data[start:end], dtype, constant.shape)
+            raise ValueError(f"the shards are truncated: {constant.name} is incomplete")
+        constants[constant.name] = to_tensor(data[start:end], dtype, constant.shape)
         start = end
     if start < len(data):
-        raise ValueError(f"the shards have {len(data) - start} bytes more than {MODEL} speaks of")
-    return found
+        raise ValueError(f"the shards have {len(data) - start} bytes more than {MODEL} describes")
+    return constants

@@ -53,7 +53,7 @@ def test_a_maximum_is_spread_over_the_data_set(tmp_path):
         (["blur/a.png", "sharp/b.png"], r"blur/a\.png has no partner: expected .*sharp/a"),
         (["blur/a.png", "sharp/b.png", "sharp/c.png"], r"blur/a\.png has no partner.* \(and 2 more\)"),
         (["blur/a.png", "blur/a.jpg", "sharp/a.png"], r"a\.jpg shares its stem with another"),
-        (["blur/a.txt", "sharp/a.txt"], "holds no pairs"),
+        (["blur/a.txt", "sharp/a.txt"], "no pairs"),
     ],
 )
 def test_what_does_not_fit_gets_one_line(tmp_path, files, message):

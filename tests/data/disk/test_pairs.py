@@ -178,7 +178,7 @@ def test_a_split_that_a_data_set_does_not_have(tmp_path):
 
 
 def test_an_unknown_layout_is_answered_with_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match=r"no layout 'goproo'; there are .*GoPro, REDS, HIDE"):
+    with pytest.raises(UserError, match=r"layout 'goproo'; .*GoPro, REDS, HIDE"):
         find_pairs(tmp_path, "goproo")
 
 

@@ -41,16 +41,16 @@ def test_other_clips_are_split_by_the_users_wish_then_by_folder_and_are_trained_
 @pytest.mark.parametrize("name", ["GOPR0384_11_00", "GOPR0384_11_00-copy", "my_GOPR0881_11_01"])
 @pytest.mark.parametrize("part", ["train", "valid"])
 def test_a_test_video_is_never_trained_or_validated_on(name, part):
-    with pytest.raises(UserError, match=rf"{name} is one of the 11 test videos of GoPro .* {part}"):
+    with pytest.raises(UserError, match=rf"{name} .*11 test videos.* {part}"):
         split_clips([clip(name), clip("walk")], {part: ["*"]})
     assert names(split_clips([clip(name, "train")], {}))["test"] == [name]
     assert names(split_clips([clip(name)], {"test": ["*"]}))["test"] == [name]
 
 
 def test_wishes_that_cannot_be_met_are_refused():
-    with pytest.raises(UserError, match="no clip is called wolk"):
+    with pytest.raises(UserError, match="wolk, chosen for valid"):
         split_clips([clip("walk")], {"valid": ["wolk"]})
-    with pytest.raises(UserError, match="wanted for train and test"):
+    with pytest.raises(UserError, match="train and test"):
         split_clips([clip("walk")], {"train": ["w*"], "test": ["walk"]})
 
 

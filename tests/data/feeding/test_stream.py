@@ -283,6 +283,23 @@ def test_photographs_are_enlarged_before_they_are_exposed(tmp_path):
     np.testing.assert_allclose(crossings((2.0, 2.0)), 6, atol=1)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_the_photographs_has_highlights_brighter_than_white(tmp_path, share):
+    """Lamps on a regular grid: blur keeps their mean light, and that of brighter lamps is more."""
+    lamps = np.zeros((160, 160, 3), np.uint8)
+    lamps[::8, ::8] = 255
+    (tmp_path / "train/photos").mkdir(parents=True)
+    Image.fromarray(lamps).save(tmp_path / "train/photos/a.png")
+    motion = Motion(length=24, still=0, rotation=0, zoom=0, depth=0, layers=0)
+    exposures = Exposures(motion, CLEAN, 0, 0, highlights=share)
+    made = LadderStream(Pack(tmp_path), exposures, levels=(13,), patch=48, batch=50, reuse=1, pool=1)
+    batch = made.batch(0)
+    light, sharp = (batch.ladder[level].mean(dim=(1, 2, 3)) for level in (13, 1))
+    assert ((sharp - 1 / 64).abs() < 0.004).all()
+    brighter = float((light > 1.3 * sharp).double().mean())
+    assert 0.6 * share <= brighter <= 1.2 * share
+
+
 def test_moving_layers_show_other_photographs(tmp_path):
     """A dark and a bright photograph: where a layer moves, both are seen in one patch."""
     (tmp_path / "train/photos").mkdir(parents=True)

@@ -143,7 +143,7 @@ def test_validation_clips_of_the_users_own_leave_the_training_clips_whole():
 
 
 def test_too_few_frames_for_the_counts_are_refused():
-    with pytest.raises(UserError, match=r"5500 exposures are wanted for train, .* GOPRO_Large_all"):
+    with pytest.raises(UserError, match=r"train needs 5500 exposures, .* GOPRO_Large_all"):
         plan_exposures(T_GOPRO, {"train": runs({"GOPR0477_11_00": 2000}), "valid": [], "test": []})
 
 

@@ -200,7 +200,7 @@ def test_without_a_cluster_it_is_said_how_to_get_one(monkeypatch, tmp_path):
 
 def test_a_node_that_does_not_see_the_data_set_writes_nothing(tmp_path):
     folder = tmp_path / "elsewhere"
-    with pytest.raises(UserError, match=f"does not see {folder}; choose a folder that all nodes share"):
+    with pytest.raises(UserError, match=f"cannot access {folder}; choose a folder that all nodes share"):
         building._work(None, function=None, folder=folder)
 
 

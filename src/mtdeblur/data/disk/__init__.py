@@ -1,1 +1,1 @@
-"""What lies on disk: photographs, clips of frames, pairs, temporal data sets and their manifests."""
+"""Input data on disk: photographs, clips of frames, pairs, temporal data sets and their manifests."""

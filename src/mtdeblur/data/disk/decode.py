@@ -1,4 +1,4 @@
-"""A picture file, on disk or in an archive, and its samples as training reads them."""
+"""Decoding of picture files, on disk or in an archive, for training."""
 
 import io
 import warnings
@@ -14,7 +14,7 @@ Pixels = NDArray[Any]
 
 
 class Entry(Protocol):
-    """What a file on disk and one in an archive can both do."""
+    """A file or folder, on disk or in an archive."""
 
     @property
     def name(self) -> str:
@@ -22,7 +22,7 @@ class Entry(Protocol):
         ...
 
     def read_bytes(self) -> bytes:
-        """What it holds."""
+        """Its content."""
         ...
 
     def is_dir(self) -> bool:
@@ -31,24 +31,24 @@ class Entry(Protocol):
 
 
 def decode(entry: Entry) -> NDArray[np.uint8]:
-    """Read one picture with Pillow, turned upright; alpha is dropped, 16-bit grey keeps its upper 8 bits.
+    """Decode a picture with Pillow, upright; alpha is dropped, 16-bit grey keeps its upper 8 bits.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        UserError: if it cannot be read, naming it.
+        UserError: if it cannot be read.
     """
     from PIL import Image, ImageOps
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow warns of, it has read nevertheless
+            warnings.simplefilter("ignore")  # Pillow reads the picture in spite of its warnings
             with Image.open(io.BytesIO(read_whole(entry))) as image:
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode.startswith("I;16"):
                     upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
                 return np.asarray(upright.convert("RGB"))
-    except Exception as error:  # broken files make decoders and archives fail in many ways
+    except Exception as error:  # decoders and archives raise many types of error for broken files
         why = reason(error) if isinstance(error, OSError) and error.strerror else one_line(error)
         raise UserError(f"cannot read the picture {entry}: {why}") from error

@@ -1,6 +1,6 @@
-"""Where high-speed frames come from: folders of frames, roots of such folders (GOPRO_Large_all), and videos.
+"""Sources of high-speed frames: folders of frames, roots of such folders (GOPRO_Large_all), and videos.
 
-A source is a local path, or any address that fsspec opens (`s3://bucket/GOPRO_Large_all`, `zip://*::frames.zip`).
+A source is a local path or any fsspec address (`s3://bucket/GOPRO_Large_all`, `zip://*::frames.zip`).
 """
 
 import re
@@ -19,11 +19,11 @@ from mtdeblur.media import pictures, video
 
 _MORE_SUFFIXES = (".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".tga")  # which Pillow reads
 SUFFIXES = frozenset((*pictures.SUFFIXES, *_MORE_SUFFIXES))
-"""What tells a frame from other files in a folder."""
+"""Suffixes of frame files, in lower case."""
 
 
 class Place(Entry, Protocol):
-    """A file or folder, on disk or wherever fsspec reaches."""
+    """A file or folder, on disk or at an fsspec address."""
 
     @property
     def stem(self) -> str:
@@ -32,20 +32,20 @@ class Place(Entry, Protocol):
 
     @property
     def suffix(self) -> str:
-        """What its name ends in, with the dot."""
+        """Its suffix, with the dot."""
         ...
 
     @property
     def parent(self) -> Self:
-        """The folder that it lies in."""
+        """The folder that contains it."""
         ...
 
     def exists(self) -> bool:
-        """Whether it is there."""
+        """Whether it exists."""
         ...
 
     def iterdir(self) -> Iterable[Self]:
-        """What lies in the folder."""
+        """The folder's files and sub-folders."""
         ...
 
     def open(self, mode: str) -> IO[bytes]:
@@ -55,13 +55,13 @@ class Place(Entry, Protocol):
 
 @dataclass(frozen=True)
 class Clip:
-    """A run of frames of one camera: a folder of pictures, or a video.
+    """Consecutive frames of one camera: a folder of pictures, or a video.
 
     Attributes:
-        name: what it is called: the name of the folder, or of the video without its suffix.
+        name: name of the folder, or of the video without its suffix.
         source: path or address.
         video: whether it is a video.
-        parent: name of the folder that it lies in, such as `train` or `test`.
+        parent: name of the containing folder, such as `train` or `test`.
     """
 
     name: str
@@ -75,12 +75,12 @@ class Frame:
     """One frame of a clip.
 
     Attributes:
-        index: its place in the clip, from 0.
-        number: what it is called: the number in its file's name where all names of the clip end in growing
-            numbers, otherwise its index.
-        time: in seconds, of a video's frame whose file says so.
-        read: gives its pixels, (H, W, 3) RGB, uint8 or uint16, upright; raises UserError if it cannot.
-        damaged: it is known, before it is read, that it cannot be.
+        index: its position in the clip, from 0.
+        number: the number at the end of its file's stem if these increase throughout the clip, otherwise its
+            index.
+        time: timestamp in seconds, of a video's frame that has one.
+        read: returns its pixels, (H, W, 3) RGB, uint8 or uint16, upright; raises UserError on failure.
+        damaged: whether it is known, before it is read, that it cannot be decoded.
     """
 
     index: int
@@ -91,15 +91,15 @@ class Frame:
 
 
 def place_of(source: str | Path) -> Place:
-    """The file or folder that a path or an address names.
+    """The file or folder at a path or an fsspec address.
 
     Raises:
-        UserError: if it is an address, and what opens it is not installed.
+        UserError: if it is an address and universal-pathlib or fsspec's driver is not installed.
     """
     text = str(source)
     if "://" not in text and "::" not in text:
         return Path(text)
-    upath = require("upath", "data", f"opening {text}")  # for addresses alone
+    upath = require("upath", "data", f"opening {text}")
     try:
         return upath.UPath(text)
     except (ImportError, ValueError) as error:
@@ -107,13 +107,13 @@ def place_of(source: str | Path) -> Place:
 
 
 def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
-    """The clips in files and folders, in order: each video, and each folder that holds frames.
+    """Find the clips in files and folders, in order: each video, and each folder that contains frames.
 
-    Clips that share a name are told apart by their folders, see `mtdeblur.files.atomic.distinct_names`.
+    Duplicate names are prefixed with parent folders, see `mtdeblur.files.atomic.distinct_names`.
 
     Raises:
-        UserError: if a source is not there or holds no frames, or a folder holds blurred and sharp pairs
-            rather than a camera's frames.
+        UserError: if a source does not exist or contains no frames, or a folder contains blurred and sharp
+            pairs instead of a camera's frames.
     """
     found: dict[str, Clip] = {}
     for source in sources:
@@ -123,12 +123,12 @@ def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
         except OSError as error:
             raise UserError(f"cannot list {source}: {reason(error)}") from error
         if not clips:
-            raise UserError(f"{source} holds neither frames ({', '.join(sorted(SUFFIXES))}) nor videos")
+            raise UserError(f"{source} contains neither frames ({', '.join(sorted(SUFFIXES))}) nor videos")
         for clip in clips:
             if clip.name in ("blur", "blur_gamma"):
                 raise UserError(
-                    f"{clip.source} holds blurred pictures already; name the frames of the high-speed camera "
-                    "(of GoPro: GOPRO_Large_all)"
+                    f"{clip.source} contains pictures that are already blurred; give the frames of the "
+                    "high-speed camera (for GoPro: GOPRO_Large_all)"
                 )
             local = place_of(clip.source)
             found.setdefault(str(local.resolve()) if isinstance(local, Path) else clip.source, clip)
@@ -138,10 +138,10 @@ def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
 
 
 def clip_at(place: Place) -> Clip:
-    """The clip that one folder of frames or one video is.
+    """The clip of one folder of frames or one video.
 
     Raises:
-        UserError: if nothing is there.
+        UserError: if it does not exist.
     """
     if not place.exists():
         raise UserError(f"there is no file or folder {place}")
@@ -150,11 +150,11 @@ def clip_at(place: Place) -> Clip:
 
 
 def clip_frames(clip: Clip, start: int = 0) -> Iterator[Frame]:
-    """The frames of a clip in order; a picture is opened only when its frame is read.
+    """The frames of a clip, in order; a picture is opened only when its frame is read.
 
     Args:
         clip: the clip.
-        start: index of the first frame to give.
+        start: index of the first frame.
 
     Raises:
         UserError: if the clip cannot be read.
@@ -170,7 +170,7 @@ def clip_frames(clip: Clip, start: int = 0) -> Iterator[Frame]:
 
 
 class FrameWindow:
-    """Reads runs of a clip's frames; runs that advance and overlap decode each frame once."""
+    """A sliding window over a clip's frames; overlapping windows decode each frame once."""
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
@@ -179,10 +179,10 @@ class FrameWindow:
         self._frames: Iterator[Frame] = iter(())
 
     def run(self, first: int, count: int) -> list[tuple[Frame, Pixels]]:
-        """`count` frames and their pixels from index `first` on.
+        """`count` frames and their pixels, starting at index `first`.
 
         Raises:
-            UserError: if the clip has no such frames, or they cannot be read.
+            UserError: if the clip is too short, or a frame cannot be read.
         """
         if not (self._held and self._held[0][0].index <= first <= self._next):
             self._held.clear()
@@ -192,20 +192,22 @@ class FrameWindow:
         while len(self._held) < count:
             frame = next(self._frames, None)
             if frame is None:
-                raise UserError(f"the clip {self._clip.source} has no {count} frames from frame {first} on")
+                raise UserError(
+                    f"the clip {self._clip.source} has fewer than {count} frames from frame {first}"
+                )
             self._next = frame.index + 1
             self._held.append((frame, frame.read()))
         return [self._held[index] for index in range(count)]
 
 
 def read_frame(place: Entry) -> Pixels:
-    """Read one picture at its own depth, turned upright.
+    """Read a picture upright at its own bit depth.
 
     Returns:
         (H, W, 3) RGB, uint8 or uint16.
 
     Raises:
-        UserError: if it cannot be read, naming it.
+        UserError: if it cannot be read.
     """
     if Path(place.name).suffix.lower() in _MORE_SUFFIXES:
         return decode(place)
@@ -217,7 +219,7 @@ def read_frame(place: Entry) -> Pixels:
 
 
 def natural_order(entry: Entry) -> list[tuple[int, str]]:
-    """Sorts by name, numbers in it by their value: frame 2 before frame 10."""
+    """Sort key by name, with numbers compared by value: frame 2 before frame 10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", entry.name)
     return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts]
 
@@ -249,13 +251,13 @@ def _frame_files(folder: Place) -> list[Place]:
     except OSError as error:
         raise UserError(f"cannot list {folder}: {reason(error)}") from error
     if not files:
-        raise UserError(f"{folder} has no pictures in it ({', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{folder} contains no pictures ({', '.join(sorted(SUFFIXES))})")
     return sorted(files, key=natural_order)
 
 
 def _numbers(files: list[Place]) -> list[int]:
-    found = [re.search(r"[0-9]+$", file.stem) for file in files]
-    numbers = [int(match[0]) for match in found if match]
+    matches = [re.search(r"[0-9]+$", file.stem) for file in files]
+    numbers = [int(match[0]) for match in matches if match]
     if len(numbers) == len(files) and all(a < b for a, b in pairwise(numbers)):
         return numbers
     return list(range(len(files)))

@@ -1,4 +1,4 @@
-"""Where the pictures of the known deblurring data sets lie: data that `mtdeblur.data.disk.pairs` reads."""
+"""Folder layouts of the known deblurring data sets, for `mtdeblur.data.disk.pairs`."""
 
 import re
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ SPLITS = ("train", "valid", "test")
 
 
 class Sides(NamedTuple):
-    """Where blurred pictures and their ground truth lie, below the data set's folder and without suffix.
+    """Path patterns of blurred pictures and their ground truth, relative to the data set, without suffix.
 
-    A `{word}` stands for any part of a file's or a folder's name, the same on both sides. `shared`: the sharp
-    folder holds other splits' pictures as well, so not all of them have a partner here.
+    A `{word}` is a wildcard within one path component, with the same value on both sides. `shared`: the sharp
+    folder also contains other splits' pictures, so some of its pictures have no partner here.
     """
 
     blur: str
@@ -21,21 +21,21 @@ class Sides(NamedTuple):
 
     @property
     def expected(self) -> str:
-        """The same in a reader's words, such as `blur/NAME.png with sharp/NAME.png`."""
+        """The patterns in readable form, such as `blur/NAME.png with sharp/NAME.png`."""
         blur, sharp = (re.sub(r"{(\w+)}", lambda word: word[1].upper(), side) for side in self[:2])
         return f"{blur}.png with {sharp}.png"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of a data set are, by split.
+    """Locations of a data set's pairs.
 
     Attributes:
-        sides: places of pairs; all places of a split are taken together.
-        undivided: places of pairs that say nothing of a split. All of them serve for testing; for training
-            and validation they are divided, every tenth by name being for validation.
-        lists: name of the text file that lists the split's pairs, `SHARP BLURRED` a line, relative to it.
-        sequences: names of the split's sequences, where it shares a place with another split.
+        sides: split to the patterns of its pairs.
+        undivided: patterns of pairs without a split. All of them are test pairs; every tenth by name is used
+            for validation and the others for training.
+        lists: split to the text file that lists its pairs, `SHARP BLURRED` a line, with relative paths.
+        sequences: split to the names of its sequences, where splits share a folder.
     """
 
     sides: Mapping[str, tuple[Sides, ...]] = field(default_factory=dict[str, tuple[Sides, ...]])
@@ -44,7 +44,7 @@ class Layout:
     sequences: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def expected(self, split: str) -> str:
-        """What the layout wants to find, for errors."""
+        """The expected files, for errors."""
         if split in self.lists:
             return f"{self.lists[split]} with a line 'SHARP.png BLURRED.png' for each pair"
         places = (*self.undivided, *self.sides.get(split, ()))
@@ -52,7 +52,7 @@ class Layout:
 
 
 def _by_split(blur: str, sharp: str, **folders: str) -> dict[str, tuple[Sides, ...]]:
-    """The same place for several splits; SPLIT stands for the split's folder."""
+    """The same patterns for several splits; SPLIT is replaced by the split's folder."""
     return {
         split: (Sides(blur.replace("SPLIT", folder), sharp.replace("SPLIT", folder)),)
         for split, folder in folders.items()
@@ -66,7 +66,7 @@ _SU = tuple(
 _NAMES_OF_SIDES = (("blur", "sharp"), ("input", "target"), ("input", "GT"), ("blur", "gt"), ("lq", "gt"))
 
 LAYOUTS: Mapping[str, Layout] = {
-    # Nah et al. 2017; with TL3/, TL5/ ... beside blur/ and sharp/ it is a temporal data set such as T-GoPro.
+    # Nah et al. 2017. With TL3/, TL5/ ... beside blur/ and sharp/: a temporal data set such as T-GoPro.
     "GoPro": Layout(
         _by_split(
             "SPLIT/{sequence}/blur/{name}",
@@ -97,7 +97,7 @@ LAYOUTS: Mapping[str, Layout] = {
             "test": "RSBlur_real_test.txt",
         }
     ),
-    # Su et al. 2017 (DVD): its ten test videos stand among the others.
+    # Su et al. 2017 (DVD): one folder contains training and test videos.
     "Su": Layout(
         {"train": _SU, "test": _SU},
         sequences={
@@ -107,7 +107,7 @@ LAYOUTS: Mapping[str, Layout] = {
             )
         },
     ),
-    # Lai et al. 2016: the synthetic pictures. Its real ones have no ground truth and no pairs.
+    # Lai et al. 2016: the synthetic pictures; the real ones have no ground truth.
     "Lai": Layout(
         {
             "test": tuple(
@@ -132,4 +132,4 @@ LAYOUTS: Mapping[str, Layout] = {
         ),
     ),
 }
-"""Layouts by name, in the order in which they are recognised; `pairs` is any folder of pairs."""
+"""Layouts by name, in order of detection; `pairs` is any folder of pairs."""

@@ -1,25 +1,25 @@
-"""What a search for pictures leaves out: it is told, a few lines of it, and the rest is worked with."""
+"""Warnings about the pictures that a search leaves out."""
 
 import logging
 from collections.abc import Callable, Sequence
 
 LOG = logging.getLogger("mtdeblur")
-"""The command line shows what is written here on standard error."""
-TOLD = 5
+"""The logger of these warnings, which the command line shows on standard error."""
+MAX_WARNINGS = 5
 
-Tell = Callable[[Sequence[str]], None]
-"""Is told of what is left out and why, one line each."""
+Report = Callable[[Sequence[str]], None]
+"""Receives one line for each picture left out, with the reason."""
 
 
-def tell(faults: Sequence[str]) -> None:
-    """Write the first few lines, and how many more there are, as warnings to `LOG`."""
-    for fault in faults[:TOLD]:
+def warn(faults: Sequence[str]) -> None:
+    """Log the first few faults, and the number of the others, as warnings."""
+    for fault in faults[:MAX_WARNINGS]:
         LOG.warning("%s", fault)
-    if len(faults) > TOLD:
-        LOG.warning("%s", f"and {len(faults) - TOLD} more pictures are left out")
+    if len(faults) > MAX_WARNINGS:
+        LOG.warning("%s", f"and {len(faults) - MAX_WARNINGS} more pictures are left out")
 
 
-def in_short(faults: Sequence[str]) -> str:
-    """The first line, and how many more there are, for an error."""
+def summary(faults: Sequence[str]) -> str:
+    """The first fault, and the number of the others, for an error."""
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{faults[0]}{more}"

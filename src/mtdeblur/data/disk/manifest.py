@@ -1,16 +1,16 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
-"""A temporal data set on disk, and its manifest.
+"""The files of a temporal data set, and its manifest.
 
 ::
 
-    DATASET/SPLIT/CLIP/blur/NAME.png     the blurred pictures, of each exposure's own temporal level
+    DATASET/SPLIT/CLIP/blur/NAME.png     the blurred pictures, each at its exposure's input level
     DATASET/SPLIT/CLIP/sharp/NAME.png    TL1 of the same exposures: the sharp mid-frames
     DATASET/SPLIT/CLIP/TLn/NAME.png      the other levels of the same exposures
     DATASET/manifest.parquet             one row a picture
 
-No picture is stored twice: TL1 is in `sharp`, and the level that an exposure is blurred with is in `blur` and
-not in its TL folder. Links would fill the gaps on some file systems, but not in archives and object stores;
-the rule is the same everywhere, and the manifest says of every picture where it is.
+No picture is stored twice: TL1 is only in `sharp`, and the input level of an exposure is only in `blur`.
+Links could fill these gaps on some file systems, but not in archives and object stores. The manifest gives
+the path of every picture.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from mtdeblur.media.pictures import Picture, encode_picture
 
 MANIFEST = "manifest.parquet"
 JOURNAL = ".journal"
-"""Name of the journal while a data set is being built."""
+"""Name of the journal during a build."""
 _METADATA = b"mtdeblur"
 Record = dict[str, Any]
 
@@ -41,23 +41,24 @@ class Row:
 
     Attributes:
         split: train, valid or test.
-        clip: where the exposure comes from.
+        clip: name of the exposure's clip or photograph.
         name: of the exposure within its clip.
-        level: temporal level of this picture; 1 is the sharp one.
+        level: temporal level of this picture; 1 is sharp.
         input_level: temporal level of the exposure's blurred picture.
-        path: of the picture, from the data set's folder, with slashes.
-        source: path or address of the frames, or of the photograph.
-        first_frame: number of the first frame averaged, as the source counts them; of an interpolated one,
-            that of the captured frame before it.
-        last_frame: number of the last one; of an interpolated one, that of the captured frame after it.
+        path: of the picture, relative to the data set, with slashes.
+        source: path or address of the frames or the photograph.
+        first_frame: number of the first averaged frame (`Frame.number`); if it is interpolated, that of the
+            captured frame before it.
+        last_frame: number of the last averaged frame; if it is interpolated, that of the captured frame
+            after it.
         crf: name of the camera response function.
         width: in pixels.
         height: in pixels.
         bits: of each sample, 8 or 16.
         bytes: size of the file.
         sha256: of the file.
-        interpolated: what the source's frame rate was multiplied by, with interpolated frames, before its
-            frames were averaged; 0 if none was interpolated. Manifests of older versions do not have it.
+        interpolated: factor by which interpolated frames multiplied the frame rate before the average; 0
+            without interpolation. Older manifests do not have this column.
     """
 
     split: str
@@ -79,20 +80,20 @@ class Row:
 
 
 def picture_path(split: str, clip: str, name: str, level: int, input_level: int) -> str:
-    """Where a level of an exposure lies in a data set; see above."""
+    """Relative path of a level of an exposure in the layout above."""
     folder = "sharp" if level == 1 else "blur" if level == input_level else f"TL{level}"
     return f"{split}/{clip}/{folder}/{name}.png"
 
 
 def write_level(dataset: Path, pixels: NDArray[Any], path: str | None = None, **facts: Any) -> Row:
-    """Write one picture of a data set, whole or not at all.
+    """Write one picture of a data set atomically.
 
     Args:
         dataset: its folder.
         pixels: (H, W, 3) RGB, uint8 or uint16.
-        path: where in it, if not where the layout above has it.
-        facts: what `Row` says before the picture itself is looked at: split, clip, name, level, input_level,
-            source, first_frame, last_frame, crf and perhaps interpolated.
+        path: relative path; by default that of `picture_path`.
+        facts: the fields of `Row` that do not depend on the pixels: split, clip, name, level, input_level,
+            source, first_frame, last_frame, crf and optionally interpolated.
 
     Raises:
         UserError: if it cannot be written.
@@ -114,12 +115,12 @@ def write_level(dataset: Path, pixels: NDArray[Any], path: str | None = None, **
 
 
 def write_manifest(dataset: Path, rows: Iterable[Row], facts: Mapping[str, Any]) -> None:
-    """Write the manifest, sorted by path; the same rows give the same bytes.
+    """Write the manifest, sorted by path; the bytes depend on the arguments alone.
 
     Args:
         dataset: the folder.
         rows: one a picture.
-        facts: how the data set was made, of JSON's types.
+        facts: how the data set was built, of JSON's types.
 
     Raises:
         UserError: if it cannot be written, or pyarrow is not installed.
@@ -136,16 +137,16 @@ def write_manifest(dataset: Path, rows: Iterable[Row], facts: Mapping[str, Any])
 
 
 def read_manifest(dataset: Path) -> tuple[list[Row], Record]:
-    """The rows of a data set's manifest, sorted by path, and how it was made.
+    """The rows of a data set's manifest, sorted by path, and the facts of `write_manifest`.
 
     Raises:
-        UserError: if there is none, it cannot be read, or pyarrow is not installed.
+        UserError: if the manifest is missing or cannot be read, or pyarrow is not installed.
     """
     pyarrow, parquet = _import_pyarrow()
     path = dataset / MANIFEST
     if not path.is_file():
         unfinished = (dataset / JOURNAL).exists()
-        why = "is not finished: repeat the command that began it" if unfinished else f"has no {MANIFEST}"
+        why = "is not finished: repeat the command that builds it" if unfinished else f"has no {MANIFEST}"
         raise UserError(f"the data set {dataset} {why}")
     try:
         table = parquet.read_table(path)
@@ -155,7 +156,7 @@ def read_manifest(dataset: Path) -> tuple[list[Row], Record]:
 
 
 def stored_levels(dataset: Path, split: str) -> Iterator[tuple[int, str]]:
-    """Level and path of every picture of a split, sorted by path, without the whole manifest in memory.
+    """Level and path of every picture of a split, sorted by path, read in batches to save memory.
 
     Raises:
         UserError: as `read_manifest` does.
@@ -175,8 +176,7 @@ def check_dataset(dataset: Path) -> tuple[int, Iterator[str | None]]:
     """Compare a data set with its manifest.
 
     Returns:
-        How many files there are to look at, and for each of them None or what is wrong with it: missing,
-        altered, or extra.
+        Number of files to check, and for each file None or its fault: missing, altered or extra.
 
     Raises:
         UserError: as `read_manifest` does.
@@ -188,7 +188,7 @@ def check_dataset(dataset: Path) -> tuple[int, Iterator[str | None]]:
 
     def outcomes() -> Iterator[str | None]:
         yield from (f"extra: {name}" for name in extra)
-        with ThreadPoolExecutor() as pool:  # hashing and reading leave Python's lock alone
+        with ThreadPoolExecutor() as pool:  # hashing and reading release the GIL
             yield from pool.map(partial(_fault_of, dataset), rows)
 
     return len(extra) + len(rows), outcomes()
@@ -206,7 +206,7 @@ def _fault_of(dataset: Path, row: Row) -> str | None:
 
 
 def require_pyarrow() -> None:
-    """Refuse to begin work that ends with a manifest where none can be written.
+    """Check before a build that its manifest can be written.
 
     Raises:
         UserError: if pyarrow is not installed.

@@ -1,4 +1,4 @@
-"""Pairs and ladders of data sets on disk, found by the layouts of `LAYOUTS`. Nothing is decoded here."""
+"""Search for the pairs and ladders of data sets by the layouts of `LAYOUTS`; no picture is decoded."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mtdeblur.data.disk.layouts import LAYOUTS, Layout, Sides
-from mtdeblur.data.disk.leftovers import Tell, in_short, tell
+from mtdeblur.data.disk.leftovers import Report, summary, warn
 from mtdeblur.data.disk.manifest import stored_levels
 from mtdeblur.data.disk.splits import HOLD_OUT
 from mtdeblur.errors import UserError
@@ -31,22 +31,22 @@ def find_pairs(
     *,
     maximum: int | None = None,
     optional: bool = False,
-    report: Tell = tell,
+    report: Report = warn,
 ) -> list[Pair]:
     """The pairs of a data set, sorted by name.
 
-    Pictures of a pair have the same stem; suffixes may differ. Hidden files, and those without a picture's
-    suffix, are passed over. What a data set has for testing is never in its training split. A plain folder of
-    pairs has no splits: all its pairs serve for testing, every tenth by name for validation, and the others
-    for training. A picture without a partner, or with several, is reported and left out.
+    Pictures of a pair have the same stem; suffixes may differ. Hidden files and files without a picture's
+    suffix are ignored. Test pairs are never in the training split. A plain folder of pairs has no splits:
+    all its pairs are test pairs; every tenth by name is used for validation and the others for training. A
+    picture without a partner, or with several, is reported and left out.
 
     Args:
         folder: the data set.
-        layout: a name of `LAYOUTS`, in any case; None recognises it.
+        layout: a name of `LAYOUTS`, in any case; None detects it.
         split: `train`, `valid` or `test`.
-        maximum: take no more than this many, spread evenly over the data set.
-        optional: give an empty list where there are no such pairs.
-        report: is told of what is left out.
+        maximum: maximum number of pairs, spread evenly over the data set.
+        optional: return an empty list if there are no such pairs.
+        report: receives the pictures left out.
 
     Raises:
         UserError: if the folder does not fit the layout, or no picture in it has a partner.
@@ -60,24 +60,24 @@ def find_pairs(
         if found.pairs:
             if found.faults:
                 report(found.faults)
-            return found.pairs if maximum is None else _spread(found.pairs, maximum)
+            return found.pairs if maximum is None else _pick_evenly(found.pairs, maximum)
         faults = faults or found.faults
     if faults:
-        raise UserError(in_short(faults))
+        raise UserError(summary(faults))
     if optional:
         return []
     if layout is not None:
         expected = LAYOUTS[names[0]].expected(split) or f"nothing: the data set has no {split} pictures"
         raise UserError(f"{folder} does not have the layout of {names[0]} ({split}): expected {expected}")
     raise UserError(
-        f"{folder} holds no pairs: expected blur/NAME.png with sharp/NAME.png in it (or .jpg, .tif, .webp), "
-        f"or such pairs of folders in SEQUENCE/ or {split}/SEQUENCE/, or the layout of one of "
-        f"{', '.join(list(LAYOUTS)[:-1])} (name it, to see what it wants)"
+        f"{folder} contains no pairs: expected blur/NAME.png with sharp/NAME.png (or .jpg, .tif, .webp) in "
+        f"it, in SEQUENCE/ or in {split}/SEQUENCE/, or the layout of {', '.join(list(LAYOUTS)[:-1])} (name a "
+        "layout to see the files it expects)"
     )
 
 
-def _spread(pairs: list[Pair], maximum: int) -> list[Pair]:
-    """No more than so many pairs, spread evenly."""
+def _pick_evenly(pairs: list[Pair], maximum: int) -> list[Pair]:
+    """At most `maximum` pairs, spread evenly."""
     if len(pairs) <= maximum:
         return pairs
     return [pairs[index * len(pairs) // maximum] for index in range(maximum)]
@@ -87,7 +87,7 @@ def gopro_level(sequence: str) -> int | None:
     """Temporal level of a GoPro sequence's blurred pictures, from its name: 11 for `GOPR0384_11_00`.
 
     Returns:
-        None where the name is none of GoPro's, or the count of averaged frames is even.
+        None if it is not a GoPro name, or the number of averaged frames is even.
     """
     match = re.fullmatch(r"GOPR\d{4}_(\d\d)_\d\d", sequence)
     level = int(match[1]) if match else 0
@@ -95,12 +95,12 @@ def gopro_level(sequence: str) -> int | None:
 
 
 class Ladder(NamedTuple):
-    """The pictures of one exposure: the same file in the folder of every level that is stored.
+    """The pictures of one exposure: one file name in the folders of its stored levels.
 
     Attributes:
         file: name of the file.
-        folders: level to folder, levels increasing from TL1, the sharp mid-frame; the exposures of a sequence
-            share this mapping.
+        folders: level to folder, levels increasing from TL1, the sharp mid-frame; shared by the exposures of
+            a sequence.
     """
 
     file: str
@@ -111,23 +111,23 @@ class Ladder(NamedTuple):
         return self.folders[level] / self.file
 
     def goals(self, level: int) -> list[int]:
-        """Levels from TL1 to that of the input if all are stored, as all goals are then; TL1 alone if not."""
+        """All odd levels from 1 to `level` if all of them are stored, otherwise TL1 alone."""
         below = list(range(1, level + 1, 2))
         return below if all(n in self.folders for n in below) else [1]
 
 
 def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
-    """The exposures behind pairs, where levels are stored: in `TL3/`, `TL5/` ... beside `blur/` and `sharp/`.
+    """The exposures of pairs with stored levels: in `TL3/`, `TL5/` ... beside `blur/` and `sharp/`.
 
-    TL1 is the picture in `sharp/`. Where every exposure of a sequence lacks one level, no picture is stored
-    twice: that level is the one in `blur/`. Without any `TLn/` a sequence may be GoPro's own: the one level
-    in `blur/` stands in its name. The pictures of an exposure have the same file name.
+    TL1 is the picture in `sharp/`. If each exposure of a sequence lacks exactly one level, that level is the
+    picture in `blur/`. A sequence without any `TLn/` may be GoPro's own: its name then contains the level of
+    `blur/`. The pictures of an exposure have the same file name.
 
     Args:
         pairs: of a data set.
 
     Returns:
-        The ladders, and the pairs for which no level is stored, both in the order of the pairs.
+        The ladders, and the pairs without stored levels, both in the order of the pairs.
     """
     ladders: list[Ladder] = []
     others: list[Pair] = []
@@ -137,10 +137,10 @@ def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
         blur, file = pair.blur.parent, pair.blur.name
         if blur not in levels_of:
             levels_of[blur] = list(_levels_beside(blur))
-        stored = {level: home for level, home, files in levels_of[blur] if file in files}
-        lacking = [level for level, _, _ in levels_of[blur] if level not in stored]
-        if stored and len(lacking) == 1 and not _stored_twice(levels_of[blur]):
-            stored = dict(sorted({**stored, lacking[0]: blur}.items()))
+        stored = {level: folder for level, folder, files in levels_of[blur] if file in files}
+        missing = [level for level, _, _ in levels_of[blur] if level not in stored]
+        if stored and len(missing) == 1 and not _stored_twice(levels_of[blur]):
+            stored = dict(sorted({**stored, missing[0]: blur}.items()))
         if stored and file == pair.sharp.name:
             folders = {1: pair.sharp.parent, **stored}
             ladders.append(Ladder(file, shared.setdefault(tuple(folders.values()), folders)))
@@ -150,7 +150,7 @@ def find_ladders(pairs: Iterable[Pair]) -> tuple[list[Ladder], list[Pair]]:
 
 
 def manifest_ladders(folder: Path, split: str = "train") -> list[Ladder]:
-    """The exposures of a temporal data set that has a manifest, which says what level every picture is.
+    """The exposures of a temporal data set, from its manifest.
 
     Args:
         folder: the data set.
@@ -174,7 +174,7 @@ def manifest_ladders(folder: Path, split: str = "train") -> list[Ladder]:
 
 
 def _levels_beside(blur: Path) -> Iterator[tuple[int, Path, frozenset[str]]]:
-    """Levels above TL1 of a sequence, increasing: each with its folder and the names of its files."""
+    """Levels of a sequence above TL1, increasing, each with its folder and the names of its files."""
     numbers = {int(home.name[2:]): home for home in blur.parent.glob("TL*") if home.name[2:].isdigit()}
     numbers.pop(1, None)
     if not numbers and blur.name == "blur" and (level := gopro_level(blur.parent.name)):
@@ -184,26 +184,26 @@ def _levels_beside(blur: Path) -> Iterator[tuple[int, Path, frozenset[str]]]:
 
 
 def _stored_twice(levels: Iterable[tuple[int, Path, frozenset[str]]]) -> bool:
-    """Whether a picture lies in the folder of every level, so that the one in `blur/` repeats one of them."""
+    """Whether an exposure has a file in every level's folder, so that `blur/` repeats one of them."""
     return bool(frozenset[str].intersection(*(files for _, _, files in levels)))
 
 
 def _layout_name(name: str) -> str:
     aliases = {known.lower(): known for known in LAYOUTS} | {"t-gopro": "GoPro", "dvd": "Su"}
     if name.lower() not in aliases:
-        raise UserError(f"there is no layout {name!r}; there are T-GoPro, DVD, {', '.join(LAYOUTS)}")
+        raise UserError(f"unknown layout {name!r}; choose one of T-GoPro, DVD, {', '.join(LAYOUTS)}")
     return aliases[name.lower()]
 
 
 class _Found(NamedTuple):
-    """Pairs, and what is left out: one line each."""
+    """Pairs, and a line for each picture left out."""
 
     pairs: list[Pair]
     faults: list[str]
 
 
 class _Lone(NamedTuple):
-    """A picture without a partner; the name is that of the pair that it would be in."""
+    """A picture without a partner; `name` is the name its pair would have."""
 
     name: str
     file: Path
@@ -211,23 +211,23 @@ class _Lone(NamedTuple):
 
 
 def _pairs_of(folder: Path, layout: Layout, split: str) -> _Found:
-    """The pairs that lie where the layout says, sorted; none if it does not fit."""
+    """The pairs of a split by its layout, sorted; none if the folder does not fit the layout."""
     pairs: list[Pair] = []
     lone: list[_Lone] = []
     for sides in layout.sides.get(split, ()):
-        found, alone = _match(folder, sides)
-        pairs += found
-        lone += alone
+        more_pairs, more_lone = _match(folder, sides)
+        pairs += more_pairs
+        lone += more_lone
     undivided: list[Pair] = []
     for sides in layout.undivided:
-        found, alone = _match(folder, sides)
-        undivided += found
-        lone += alone
+        more_pairs, more_lone = _match(folder, sides)
+        undivided += more_pairs
+        lone += more_lone
     pairs += _share_of(sorted(undivided), folder, layout, split, bool(pairs))
     if split in layout.sequences:
-        wanted = layout.sequences[split]
-        pairs = [pair for pair in pairs if pair.name.split("/")[0] in wanted]
-        lone = [one for one in lone if one.name.split("/")[0] in wanted]
+        sequences = layout.sequences[split]
+        pairs = [pair for pair in pairs if pair.name.split("/")[0] in sequences]
+        lone = [one for one in lone if one.name.split("/")[0] in sequences]
     paired = {file for pair in pairs for file in (pair.blur, pair.sharp)} if lone else ()
     faults = {one.file: f"{one.file} {one.why}; it is left out" for one in lone if one.file not in paired}
     missing: list[str] = []
@@ -242,7 +242,7 @@ def _pairs_of(folder: Path, layout: Layout, split: str) -> _Found:
 
 
 def _share_of(undivided: list[Pair], folder: Path, layout: Layout, split: str, others: bool) -> list[Pair]:
-    """What of a plain folder's pairs serves for a split, which may have others of its own."""
+    """The undivided pairs that belong to a split; `others`: whether the split has pairs of its own."""
     if split == "test":
         return undivided
     if split == "valid":
@@ -253,7 +253,7 @@ def _share_of(undivided: list[Pair], folder: Path, layout: Layout, split: str, o
 
 
 def _match(folder: Path, sides: Sides) -> tuple[list[Pair], list[_Lone]]:
-    """The pairs of one place, and the pictures there that are in none; nothing if it does not fit."""
+    """The pairs that match a pattern, and the pictures without a partner; both empty if nothing matches."""
     blurred = _by_stem(folder, sides.blur)
     sharp = _by_stem(folder, sides.sharp) if blurred else {}
     pairs: list[Pair] = []
@@ -285,14 +285,14 @@ def _match(folder: Path, sides: Sides) -> tuple[list[Pair], list[_Lone]]:
 
 
 class _Named(NamedTuple):
-    """The pictures of one stem, mostly one, and what stands for each of the side's words."""
+    """The pictures of one stem, usually one, and the values of the pattern's wildcards."""
 
     files: tuple[Path, ...]
     words: dict[str, str]
 
 
 def _by_stem(folder: Path, side: str) -> dict[str, _Named]:
-    """Path below the folder without suffix, to the pictures there."""
+    """Map each relative stem that matches a pattern to its pictures and wildcard values."""
     pattern = re.compile("".join(_as_pattern(part) for part in re.split(r"({\w+})", side)))
     found: dict[str, _Named] = {}
     for file in sorted(folder.glob(re.sub(r"{\w+}", "*", side) + ".*")):
@@ -305,7 +305,7 @@ def _by_stem(folder: Path, side: str) -> dict[str, _Named]:
 
 
 def _as_pattern(part: str) -> str:
-    """Words match parts of names that are not hidden; a sequence is never called like a split."""
+    """A pattern's part as a regular expression: wildcards match no hidden names, {sequence} no split."""
     if not part.startswith("{"):
         return re.escape(part)
     no_split = r"(?!(?:train|valid|val|test)/)" if part == "{sequence}" else ""
@@ -313,7 +313,7 @@ def _as_pattern(part: str) -> str:
 
 
 def _listed(folder: Path, name: str) -> tuple[list[Pair], list[str]]:
-    """The pairs of a list that comes with a data set, with paths relative to it; and lines that are none."""
+    """The pairs in a data set's list, with paths relative to the data set, and the faults of other lines."""
     try:
         lines = os.fsdecode(read_whole(folder / name)).removeprefix("\ufeff").splitlines()
     except FileNotFoundError:
@@ -324,11 +324,11 @@ def _listed(folder: Path, name: str) -> tuple[list[Pair], list[str]]:
     missing: list[str] = []
     for line in filter(str.strip, lines):
         sharp, blurred, *_ = [*line.split(), ""]
-        lost = [path for path in (sharp, blurred) if not (folder / path).is_file()]
+        absent = [path for path in (sharp, blurred) if not (folder / path).is_file()]
         if not blurred:
             missing.append(f"{folder / name} names one picture, not two, in the line {line.strip()!r}")
-        elif lost:
-            missing.append(f"{folder / name} lists {lost[0]!r}, but there is no such picture in {folder}")
+        elif absent:
+            missing.append(f"{folder / name} lists {absent[0]!r}, but there is no such picture in {folder}")
         else:
             pairs.append(Pair(Path(blurred).with_suffix("").as_posix(), folder / blurred, folder / sharp))
     return pairs, missing

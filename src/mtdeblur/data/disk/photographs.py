@@ -1,4 +1,4 @@
-"""Sharp photographs for the simulated high-speed camera: the user's own, and some that anybody has."""
+"""Sharp photographs for the simulated high-speed camera: the user's own, and those of scikit-image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ PUBLIC_DOMAIN: Mapping[str, str] = {
     "coffee": "Rachel Michetti; CC0",
     "rocket": "SpaceX; public domain",
 }
-"""Photographs that come with scikit-image, no download needed, and their licences as it states them."""
+"""Photographs in scikit-image's package that need no download, and their licences as it states them."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Photograph:
     """A sharp photograph.
 
     Attributes:
-        name: what the pictures made from it are called.
-        source: where it comes from: a path, or in words.
-        read: gives (H, W, 3), uint8 or uint16; picklable where it is called in other processes.
+        name: used in the names of the pictures made from it.
+        source: its path, or a description of its origin.
+        read: returns (H, W, 3), uint8 or uint16; must be picklable for use in worker processes.
     """
 
     name: str
@@ -50,14 +50,13 @@ def public_domain_photographs() -> list[Photograph]:
 
 
 def find_photographs(paths: Sequence[Path]) -> list[Photograph]:
-    """Photographs from files, and from folders and what lies in them.
+    """Photographs from files and, recursively, from folders.
 
-    A photograph is called by its file's stem; photographs that share one, as in the folders of a camera, are
-    told apart by their folders, see `mtdeblur.files.atomic.distinct_names`. One that is given twice counts
-    once.
+    A photograph is named after its file's stem; duplicate names are prefixed with parent folders, see
+    `mtdeblur.files.atomic.distinct_names`. A photograph given twice counts once.
 
     Raises:
-        UserError: if a folder holds no pictures.
+        UserError: if a folder contains no pictures.
     """
     listed = [file for path in paths for file in (list_pictures(path) if path.is_dir() else [path])]
     places: dict[Path, Path] = {}

@@ -1,15 +1,15 @@
-"""Which clips are trained on: the official split of GoPro by name, and the user's own."""
+"""Splits of clips: the official split of GoPro by name, and the user's own."""
 
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 
 from mtdeblur.data.disk.frames import Clip
+from mtdeblur.data.disk.layouts import SPLITS
 from mtdeblur.errors import UserError
 
-SPLITS = ("train", "valid", "test")
 HOLD_OUT = 10
-"""Every tenth photograph by sorted name is never trained on."""
+"""Every tenth photograph by sorted name is held out for validation."""
 
 GOPRO_TRAIN = frozenset(
     [
@@ -61,59 +61,59 @@ _FOLDERS = {"train": "train", "valid": "valid", "val": "valid", "validation": "v
 
 
 def split_clips(clips: Sequence[Clip], chosen: Mapping[str, Sequence[str]]) -> dict[str, list[Clip]]:
-    """Say of each clip what it is for.
+    """Assign each clip to a split.
 
-    What the user has chosen counts first; then GoPro's names; then the folder that the clip lies in (`train`,
-    `valid` or `test`); all others are trained on.
+    The user's choice takes precedence, then GoPro's names, then the name of the containing folder (`train`,
+    `valid` or `test`); all other clips are for training.
 
     Args:
         clips: all clips.
-        chosen: split to the clips that the user wants there: names, or patterns such as `GOPR0374*`.
+        chosen: split to the user's clips for it: names, or patterns such as `GOPR0374*`.
 
     Returns:
         Split to its clips, for all of `SPLITS`.
 
     Raises:
-        UserError: if a pattern fits no clip, a clip fits the patterns of two splits, or one of GoPro's test
-            videos would be trained or validated on.
+        UserError: if a pattern matches no clip, a clip matches the patterns of two splits, or a GoPro test
+            video is chosen for training or validation.
     """
     split: dict[str, list[Clip]] = {name: [] for name in SPLITS}
     for name, patterns in chosen.items():
         for pattern in patterns:
             if not any(fnmatch(clip.name, pattern) for clip in clips):
                 names = ", ".join(clip.name for clip in clips)
-                raise UserError(f"no clip is called {pattern}, which is wanted for {name}; there are {names}")
+                raise UserError(f"no clip matches {pattern}, chosen for {name}; the clips are {names}")
     for clip in clips:
-        wanted = [name for name in SPLITS if any(fnmatch(clip.name, p) for p in chosen.get(name, ()))]
-        if len(wanted) > 1:
-            raise UserError(f"the clip {clip.name} is wanted for {' and '.join(wanted)}; choose one")
+        choices = [name for name in SPLITS if any(fnmatch(clip.name, p) for p in chosen.get(name, ()))]
+        if len(choices) > 1:
+            raise UserError(f"the clip {clip.name} is chosen for {' and '.join(choices)}; choose one")
         held_out = any(name in clip.name for name in GOPRO_TEST)
-        if held_out and wanted and wanted != ["test"]:
+        if held_out and choices and choices != ["test"]:
             raise UserError(
-                f"{clip.name} is one of the {len(GOPRO_TEST)} test videos of GoPro and cannot be taken for "
-                f"{wanted[0]}: results on GoPro's test pairs would mean nothing; leave it out or in test"
+                f"{clip.name} is one of GoPro's {len(GOPRO_TEST)} test videos and cannot be used for "
+                f"{choices[0]}: results on GoPro's test pairs would be meaningless; leave it out or in test"
             )
-        split[wanted[0] if wanted else _usual_split(clip, held_out)].append(clip)
+        split[choices[0] if choices else _default_split(clip, held_out)].append(clip)
     return split
 
 
 def own_level(clip: Clip) -> int:
-    """The temporal level of the official pairs of a GoPro video: yy of `GOPRxxxx_yy_zz`.
+    """Temporal level of a GoPro video's official pairs: yy of `GOPRxxxx_yy_zz`.
 
     Raises:
-        UserError: if the clip has no such name.
+        UserError: if it is not a GoPro name.
     """
     return int(_gopro_name(clip)[1])
 
 
 def lost_frames(clip: Clip) -> int:
-    """How many frames the first official window of a GoPro video lacks: zz of `GOPRxxxx_yy_zz`.
+    """Number of frames missing from the first official window of a GoPro video: zz of `GOPRxxxx_yy_zz`.
 
-    A long recording is published in pieces, and others have found by comparing pictures that the windows of
-    piece zz begin zz frames before its first published frame.
+    Long recordings are published in pieces. Comparisons of the pictures have shown that the windows of piece
+    zz begin zz frames before its first published frame.
 
     Raises:
-        UserError: if the clip has no such name.
+        UserError: if it is not a GoPro name.
     """
     return int(_gopro_name(clip)[2])
 
@@ -123,12 +123,12 @@ def _gopro_name(clip: Clip) -> re.Match[str]:
     if not match:
         raise UserError(
             f"{clip.name} is not named like a GoPro video (GOPRxxxx_yy_zz), so its temporal level is "
-            "unknown; name the levels"
+            "unknown; give the levels"
         )
     return match
 
 
-def _usual_split(clip: Clip, held_out: bool) -> str:
+def _default_split(clip: Clip, held_out: bool) -> str:
     if held_out:
         return "test"
     if clip.name in GOPRO_TRAIN:

@@ -1,1 +1,1 @@
-"""Feeding training: batches of ladders from packs and data sets, and the pictures for validation."""
+"""Data loading for training: batches of ladders from packs and data sets, and validation sets."""

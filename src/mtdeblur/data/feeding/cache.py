@@ -1,7 +1,7 @@
-"""Decoded pictures: each is decoded once, and then read as the plain samples that it is.
+"""A cache of decoded pictures.
 
-Training looks at small crops of large pictures again and again. Stored as plain samples and mapped into
-memory, a crop costs its own pixels alone, whatever the picture's size (`docs/experiments/loading.md`).
+Training reads small crops of large pictures many times. From a memory-mapped array, the cost of a crop does
+not depend on the size of its picture (`docs/experiments/loading.md`).
 """
 
 import hashlib
@@ -21,25 +21,24 @@ from mtdeblur.files.atomic import atomic_path
 
 
 class Decoded:
-    """Pixels of pictures, decoded once.
+    """A cache of decoded pictures.
 
     Args:
-        folder: where decoded pictures are kept, as one array file (`.npy`) each; processes and runs share
-            them, and a picture that changes gets a new file. None keeps the pictures used last in memory.
-        memory: bytes of pictures kept in memory where there is no folder.
+        folder: of the cache, with one array file (`.npy`) a picture; processes and runs share it, and a
+            changed picture gets a new file. None: a cache in memory that drops the least recently used.
+        memory: maximum size of the cache in memory, in bytes.
     """
 
     def __init__(self, folder: Path | None = None, memory: int = 2 * 2**30) -> None:
         self.folder, self.memory = folder, memory
-        self._kept: dict[str, Pixels] = {}  # the one used last stands last
+        self._kept: dict[str, Pixels] = {}  # least recently used first
         self._bytes = 0
 
     def __call__(self, entry: Entry) -> Pixels:
         """A picture's samples.
 
         Returns:
-            (H, W, 3) uint8, RGB, not to be written to; with a folder, mapped from the file: what is not used
-            is not read.
+            (H, W, 3) uint8, RGB, read-only; with a folder, memory-mapped.
 
         Raises:
             UserError: if the picture cannot be read, or the folder cannot be written.
@@ -52,16 +51,16 @@ class Decoded:
         return np.asarray(np.load(file, mmap_mode="r"))
 
     def store(self, data: TrainingData) -> Iterator[int]:
-        """Decode into the folder what is not there yet, in parallel; what is done stays when this is stopped.
+        """Decode all missing pictures into the folder, in parallel; can be interrupted and resumed.
 
         Args:
-            data: whose pictures.
+            data: the training data.
 
         Yields:
-            now and then, how many pictures are still missing; nothing where all are there.
+            after each 64 pictures, the number still missing.
 
         Raises:
-            UserError: if a picture cannot be read, the folder cannot be written, or has too little room.
+            UserError: if a picture cannot be read, or the folder cannot be written or has too little space.
         """
         if self.folder is None:
             return
@@ -87,16 +86,16 @@ class Decoded:
             np.save(stream, decode(entry))
 
     def _check_room(self, folder: Path, stored: Path, count: int) -> None:
-        """Raise UserError if so many more pictures do not fit, all taken to be as large as a stored one."""
-        wanted, free = stored.stat().st_size * count, shutil.disk_usage(folder).free
-        if wanted > free:
-            sizes = f"{free / 1e9:.1f} GB are free, about {wanted / 1e9:.1f} GB are needed"
+        """Raise UserError if `count` more pictures of the size of `stored` do not fit."""
+        needed, free = stored.stat().st_size * count, shutil.disk_usage(folder).free
+        if needed > free:
+            sizes = f"{free / 1e9:.1f} GB are free, about {needed / 1e9:.1f} GB are needed"
             raise UserError(f"{folder} has no room for the decoded pictures: {sizes}")
 
     @staticmethod
     def _file(folder: Path, entry: Entry) -> Path:
-        identity = _identity(entry).encode("utf-8", "surrogateescape")
-        return folder / f"{hashlib.sha256(identity).hexdigest()[:32]}.npy"
+        key = _cache_key(entry).encode("utf-8", "surrogateescape")
+        return folder / f"{hashlib.sha256(key).hexdigest()[:32]}.npy"
 
     def _from_memory(self, entry: Entry) -> Pixels:
         key = str(entry)
@@ -110,8 +109,8 @@ class Decoded:
         return pixels
 
 
-def _identity(entry: Entry) -> str:
-    """What tells a picture from every other, and from what it was before it changed."""
+def _cache_key(entry: Entry) -> str:
+    """Cache key: path, size and modification time (or CRC)."""
     if isinstance(entry, zipfile.Path):
         info = entry.root.getinfo(entry.at)
         return f"{entry.at} {info.file_size} {info.CRC}"

@@ -1,4 +1,4 @@
-"""What a source of training data holds, whatever it is: a pack, or a data set on disk."""
+"""The common interface of training data: packs and data sets on disk."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,7 +7,7 @@ from mtdeblur.data.disk.pairs import Ladder
 
 
 class TrainingData:
-    """Pictures to train on and to validate with; what a source does not have stays empty.
+    """Pictures for training and validation; kinds that a source does not contain are empty.
 
     Attributes:
         photos: sharp photographs, for simulated exposures.
@@ -36,9 +36,9 @@ class TrainingData:
         yield from (ladder.path(level) for ladder in self.ladders for level in ladder.folders)
 
     def without_levels(self) -> tuple[int, int]:
-        """How many real exposures have no levels between input and TL1, and how many there are.
+        """Number of real exposures without levels between input and TL1, and number of all real exposures.
 
-        All iterations on these aim at TL1, whatever the approach.
+        On the former, TL1 is the goal of all iterations, regardless of the approach.
         """
-        lone = sum(len(ladder.goals(max(ladder.folders))) == 1 for ladder in self.ladders)
-        return lone + len(self.pairs), len(self.ladders) + len(self.pairs)
+        without = sum(len(ladder.goals(max(ladder.folders))) == 1 for ladder in self.ladders)
+        return without + len(self.pairs), len(self.ladders) + len(self.pairs)

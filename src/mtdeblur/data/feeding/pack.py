@@ -1,6 +1,6 @@
-"""The training pack: one archive with everything that training and validation read.
+"""The training pack: one archive with all pictures for training and validation.
 
-A pack is a ZIP of JPEG pictures at the size that training needs, in folders that say what they are::
+A pack is a ZIP archive of JPEG pictures at the size that training needs::
 
     train/photos/NAME.jpg            sharp photographs, for simulated exposures
     train/clips/CLIP/NUMBER.jpg      13 or more consecutive frames of a high-speed camera
@@ -8,7 +8,7 @@ A pack is a ZIP of JPEG pictures at the size that training needs, in folders tha
     valid/photos/NAME.jpg            photographs held out
     valid/pairs/{blur,sharp}/NAME    real pairs held out
 
-A folder of the same layout serves as well as the archive, with pictures of any format that Pillow reads.
+A folder of the same layout can be used instead of the archive, with pictures of any format of Pillow.
 """
 
 import io
@@ -27,7 +27,7 @@ from PIL import Image
 
 from mtdeblur.data.disk.decode import Entry, decode
 from mtdeblur.data.disk.frames import clip_at, clip_frames, natural_order
-from mtdeblur.data.disk.leftovers import in_short, tell
+from mtdeblur.data.disk.leftovers import summary, warn
 from mtdeblur.data.disk.splits import HOLD_OUT
 from mtdeblur.data.feeding.contents import TrainingData
 from mtdeblur.errors import UserError
@@ -40,18 +40,18 @@ AnyEntry = TypeVar("AnyEntry", bound=Entry)
 _Group = tuple[tuple[str, Path], ...]
 """Name in the pack and file of a photograph, or of both pictures of a pair."""
 _LOWEST_QUALITY = 60
-_PAIR_QUALITY = 96  # of pairs that are no JPEG yet: their fine detail is what is learned and measured
+_PAIR_QUALITY = 96  # of pairs that are not JPEG files; high, to preserve their fine detail
 
 
 class Pack(TrainingData):
-    """A pack opened for reading: pictures by the folder they stand in, each list sorted by name.
+    """A pack opened for reading; each list of pictures is sorted by name.
 
     Args:
         path: the archive, or a folder of the same layout.
 
     Raises:
-        UserError: if it is neither, holds nothing to train on, or is not whole: a clip is too short, or no
-            picture of its pairs has a partner.
+        UserError: if it is neither, contains nothing to train on, a clip is too short, or no picture of its
+            pairs has a partner.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,7 @@ class Pack(TrainingData):
         self.valid_pairs = _pairs(root, "valid")
         if not (self.photos or self.clips or self.pairs):
             raise UserError(
-                f"{path} holds nothing in train/photos, train/clips or train/pairs; make a pack with "
+                f"{path} contains nothing in train/photos, train/clips or train/pairs; make a pack with "
                 f"'mtdeblur pack'"
             )
         for frames in self.clips:
@@ -96,22 +96,23 @@ def build_pack(
     limit: int | None = None,
     runs: int = 8,
 ) -> None:
-    """Build a pack; the file appears when it is whole. The same sources give the same bytes.
+    """Build a pack atomically; its bytes depend on the arguments alone.
 
-    A photograph that cannot be read is told and left out, and so is a pair where one of its pictures cannot.
+    Photographs that cannot be read, and pairs of which one picture cannot be read, are reported and left out.
 
     Args:
         output: the archive.
-        photos: folders of sharp photographs (their sub-folders too), and single pictures, which count as one
+        photos: folders of sharp photographs (sub-folders included), and single pictures, which count as one
             more folder; every tenth of a folder by sorted name is held out.
         clips: folders of consecutive high-speed frames, or videos.
         pairs: a folder with `blur/` and `sharp/`, held out for validation.
-        train_pairs: another one to train on; a pair that is held out is left out here.
-        long_side: longer photographs are made smaller to this many pixels; clips and pairs keep their size.
-        quality: JPEG quality of photographs and clips, 1 to 100. Pairs are copied byte by byte where they are
-            JPEG already, and get 96 where not.
-        limit: size of the archive in bytes; the quality is lowered in steps of 4, to 60, until it fits.
-        runs: a clip of more than this many times 13 frames is cut to so many runs of 13, spread evenly.
+        train_pairs: such a folder for training; held-out pairs in it are left out.
+        long_side: maximum side of photographs in pixels; larger ones are scaled down. Clips and pairs keep
+            their size.
+        quality: JPEG quality of photographs and clips, 1 to 100. JPEG files of pairs are copied unchanged;
+            other pairs get quality 96.
+        limit: maximum size of the archive in bytes; the quality is lowered in steps of 4, to 60, to meet it.
+        runs: maximum number of runs of 13 frames from a clip, spread evenly; shorter clips are kept whole.
 
     Raises:
         UserError: if there is nothing to train on, a clip cannot be read, the archive cannot be written, or
@@ -124,33 +125,33 @@ def build_pack(
     named_pairs = [*_name_pairs("train", trained), *_name_pairs("valid", held_out)]
     _require_training(clips, photographs + named_pairs)
     with atomic_path(output) as temporary:
-        for tried in range(quality, min(quality, _LOWEST_QUALITY) - 1, -4):
+        for current in range(quality, min(quality, _LOWEST_QUALITY) - 1, -4):
             with zipfile.ZipFile(temporary, "w") as archive:  # stored: JPEG does not compress further
-                encode = partial(_as_photograph, long_side=long_side, quality=tried)
+                encode = partial(_as_photograph, long_side=long_side, quality=current)
                 photographs, unread = _write(archive, photographs, encode)
                 named_pairs, unread_pairs = _write(archive, named_pairs, _as_jpeg)
-                faults = unread + unread_pairs  # at the first quality; the next ones do not try again
+                faults = unread + unread_pairs  # empty after the first quality
                 _require_training(clips, photographs + named_pairs, faults)
-                tell(faults)
+                warn(faults)
                 for number, clip in enumerate(clips):
                     for name, frame in _name_frames(clip, number, runs):
-                        archive.writestr(zipfile.ZipInfo(name), _encode(frame, None, tried))
+                        archive.writestr(zipfile.ZipInfo(name), _encode(frame, None, current))
             if limit is None or temporary.stat().st_size <= limit:
                 return
         raise UserError(f"the pack does not fit in {limit} bytes; give fewer pictures or a smaller long side")
 
 
 def _require_training(clips: Sequence[Path], groups: Iterable[_Group], faults: Sequence[str] = ()) -> None:
-    """Raise UserError if there is nothing to train on; it says what was left out, if anything was."""
+    """Raise UserError with the faults, if any, if there is nothing to train on."""
     if not clips and not any(name.startswith("train/") for group in groups for name, _ in group):
         needed = "a training pack needs photographs, high-speed clips or pairs to train on"
-        raise UserError(in_short(faults) if faults else needed)
+        raise UserError(summary(faults) if faults else needed)
 
 
 def _write(
     archive: zipfile.ZipFile, groups: Iterable[_Group], encode: Callable[[Path], bytes]
 ) -> tuple[list[_Group], list[str]]:
-    """Write what can be read into the archive; give those groups, and a line for each of the others."""
+    """Write the readable groups into the archive; return them, and a line for each of the others."""
     written: list[_Group] = []
     faults: list[str] = []
     for group in groups:
@@ -166,7 +167,7 @@ def _write(
 
 
 def _name_photos(places: Iterable[Path]) -> Iterator[_Group]:
-    """Each photograph's name in the pack and file; a file found twice counts once."""
+    """Name in the pack and file of each photograph, without duplicate files."""
     places = list(places)
     folders = [list_pictures(place) for place in places if not place.is_file()]
     seen: set[Path] = set()
@@ -187,10 +188,10 @@ def _find_pairs(folder: Path | None) -> list[tuple[Path, Path]]:
 
 
 def _matched(blurred: Sequence[AnyEntry], sharp: Sequence[AnyEntry]) -> list[tuple[AnyEntry, AnyEntry]]:
-    """(blurred, sharp) by their stems; a picture without a partner, or with several, is told and left out.
+    """(blurred, sharp) by stem; a picture without a partner, or with several, is reported and left out.
 
     Raises:
-        UserError: if there are pictures, and none has a partner.
+        UserError: if there are pictures but no pairs.
     """
     stems = [Counter(_stem(entry) for entry in side) for side in (blurred, sharp)]
     partners = {_stem(entry): entry for entry in sharp}
@@ -206,9 +207,9 @@ def _matched(blurred: Sequence[AnyEntry], sharp: Sequence[AnyEntry]) -> list[tup
         if _stem(entry) not in paired
     ]
     if faults and not pairs:
-        raise UserError(in_short(faults))
+        raise UserError(summary(faults))
     if faults:
-        tell(faults)
+        warn(faults)
     return pairs
 
 
@@ -218,26 +219,25 @@ def _same(pair: tuple[Path, Path], others: Iterable[tuple[Path, Path]]) -> bool:
 
 
 def _name_pairs(part: str, pairs: Iterable[tuple[Path, Path]]) -> Iterator[_Group]:
-    """The name in the pack and the file of both pictures of each pair."""
+    """Name in the pack and file of both pictures of each pair."""
     for index, (blurred, sharp) in enumerate(pairs):
         name = f"{index:05d}-{_plain(blurred.stem)}.jpg"
         yield (f"{part}/pairs/blur/{name}", blurred), (f"{part}/pairs/sharp/{name}", sharp)
 
 
 def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixels]]:
-    """The frames of a clip that are kept, with their names: each run is a clip of its own in the pack."""
+    """Name in the pack and pixels of a clip's selected frames; each run becomes a clip of the pack."""
     source = clip_at(clip)
     damaged = [frame.damaged for frame in clip_frames(source)]
     whole = _whole_runs(damaged)
     if not whole:
         raise UserError(
-            f"the clip {clip} has {len(damaged)} frames, and no {FRAMES} whole ones in a row; an exposure "
-            f"needs {FRAMES}"
+            f"the clip {clip} has {len(damaged)} frames; an exposure needs {FRAMES} undamaged ones in a row"
         )
     if sum(map(len, whole)) > runs * FRAMES:
         starts = [start for run in whole for start in range(run.start, run.stop - FRAMES + 1)]
-        number_of = min(runs, 1 + (len(starts) - 1) // FRAMES)
-        picked: list[int] = np.linspace(0, len(starts) - 1, number_of).astype(int).tolist()
+        count = min(runs, 1 + (len(starts) - 1) // FRAMES)
+        picked: list[int] = np.linspace(0, len(starts) - 1, count).astype(int).tolist()
         whole = [range(starts[index], starts[index] + FRAMES) for index in picked]
     run_of = {index: run.start for run in whole for index in run}
     for frame in clip_frames(source):
@@ -247,7 +247,7 @@ def _name_frames(clip: Path, number: int, runs: int) -> Iterator[tuple[str, Pixe
 
 
 def _whole_runs(damaged: Sequence[bool]) -> list[range]:
-    """The runs of frames without a damaged one that are long enough for an exposure."""
+    """The runs of undamaged frames that are long enough for an exposure."""
     edges = [-1, *(index for index, bad in enumerate(damaged) if bad), len(damaged)]
     runs = [range(before + 1, after) for before, after in pairwise(edges)]
     return [run for run in runs if len(run) >= FRAMES]
@@ -267,8 +267,8 @@ def _as_photograph(file: Path, long_side: int, quality: int) -> bytes:
 
 
 def _as_jpeg(file: Path) -> bytes:
-    """A JPEG file as it is, any other picture at high quality; its size stays."""
-    pixels, content = decode(file), file.read_bytes()  # a broken file is refused by name
+    """A JPEG file unchanged, any other picture encoded at high quality and its own size."""
+    pixels, content = decode(file), file.read_bytes()  # decoding also refuses broken JPEG files
     return content if content.startswith(b"\xff\xd8\xff") else _encode(pixels, None, _PAIR_QUALITY)
 
 
@@ -298,5 +298,5 @@ def _stem(entry: Entry) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that every archive and system takes."""
+    """A name that is valid on every system."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)

@@ -1,4 +1,4 @@
-"""Pictures that lie decoded on the device, and crops of many of them in a fixed number of operations."""
+"""Decoded pictures on the device, and batches of crops in a constant number of operations."""
 
 import io
 import math
@@ -20,14 +20,14 @@ from mtdeblur.exposure.draws import Draws
 
 
 class Corners(NamedTuple):
-    """Where crops lie: top and left in pixels, (B,) whole numbers each; below 0 they begin outside."""
+    """Top and left of crops in pixels, (B,) integers each; negative ones are outside the picture."""
 
     top: Tensor
     left: Tensor
 
 
 class Turn(NamedTuple):
-    """How crops are flipped and turned, (B,) bool each: rows, columns, and rows for columns."""
+    """Flips and turns of crops, (B,) bool each: rows flipped, columns flipped, rows and columns swapped."""
 
     rows: Tensor
     columns: Tensor
@@ -35,21 +35,21 @@ class Turn(NamedTuple):
 
 
 class Resident:
-    """Pictures on the device, one after the other in one tensor of bytes.
+    """Pictures concatenated in one tensor of bytes on the device.
 
-    Where they do not fit they lie in the processor's memory or, what is too large for that, in a file that is
-    mapped into it; crops are then brought to the device one batch at a time.
+    If they do not fit there, the tensor is in host memory or, if still too large, in a memory-mapped file;
+    crops are then copied to the device one batch at a time.
 
     Args:
-        entries: the pictures, of any size each.
-        device: where crops are wanted.
-        read: gives a picture's samples, (H, W, 3) uint8.
-        folder: of the file that is mapped; the system's folder of temporary files by default.
-        report: told in one line of each picture that cannot be read.
+        entries: the pictures, of any sizes.
+        device: of the crops.
+        read: returns a picture's samples, (H, W, 3) uint8.
+        folder: of the memory-mapped file; by default the system's temporary folder.
+        report: receives a line for each picture that cannot be read.
 
     Attributes:
         entries: the pictures.
-        shapes: height and width of each; (0, 0) of one that could not be read.
+        shapes: height and width of each; (0, 0) if it could not be read.
     """
 
     def __init__(
@@ -68,13 +68,13 @@ class Resident:
             bytes_, self._file = _room_for(first[-1], self.device, folder)
 
             def place(number: int) -> tuple[int, int] | str:
-                """Put a picture into its place; what is wrong with one that cannot be read."""
+                """Copy a picture into the tensor; its shape, or the error if it cannot be read."""
                 try:
                     picture = read(entries[number])
                 except UserError as error:
                     return str(error)
                 if picture.size != sizes[number]:
-                    return f"{entries[number]} has other pixels than its header says"
+                    return f"{entries[number]} differs in size from its header"
                 start = first[number]
                 flat = torch.tensor(picture).flatten()
                 bytes_[start : start + len(flat)] = flat.to(bytes_.device)
@@ -93,11 +93,11 @@ class Resident:
         )
 
     def readable(self, number: int) -> bool:
-        """Whether the picture of that number could be read."""
+        """Whether a picture could be read."""
         return self.shapes[number] != (0, 0)
 
     def corners(self, draws: Draws, index: Tensor, side: int | Tensor) -> Corners:
-        """Random corners of square crops inside pictures; a picture that is too small is in the middle."""
+        """Random corners of square crops inside pictures; a picture that is too small is centred."""
         corners: list[Tensor] = []
         for length in (self.height, self.width):
             gap = length[index.to(length.device)].to(index.device) - side  # (B,)
@@ -105,34 +105,34 @@ class Resident:
         return Corners(*corners)
 
     def crops(self, index: Tensor, corners: Corners, side: int, turn: Turn | None = None) -> Tensor:
-        """Square crops; what lies outside of a picture is mirrored.
+        """Square crops; pictures are continued outside by their mirror image.
 
         Args:
             index: (B,) numbers of pictures.
             corners: of each crop.
             side: of the crops, in pixels.
-            turn: how each is turned; not at all by default.
+            turn: flip and turn of each crop; none by default.
 
         Returns:
             (B, 3, side, side) uint8, channels last in memory.
         """
-        home, wanted = self._bytes.device, index.device
+        home, target = self._bytes.device, index.device
         index = index.to(home)
         rows, columns = (
             _mirrored(places.to(home), length[index][:, None, None])
             for places, length in zip(
-                turned_places(corners, side, turn, wanted), (self.height, self.width), strict=True
+                turned_places(corners, side, turn, target), (self.height, self.width), strict=True
             )
         )
         pixel = self._first[index][:, None, None] + 3 * (rows * self.width[index][:, None, None] + columns)
         crops = self._bytes[pixel[..., None] + torch.arange(3, device=home)]
-        return crops.movedim(-1, 1).to(wanted)
+        return crops.movedim(-1, 1).to(target)
 
 
 def turned_places(
     corners: Corners, side: int, turn: Turn | None, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the pixels of crops, (B, side, side) or broadcast to it."""
+    """Rows and columns of the pixels of crops, broadcastable to (B, side, side)."""
     along = torch.arange(side, device=device)
     rows, columns = along[None, :, None], along[None, None, :]
     if turn is not None:
@@ -144,12 +144,12 @@ def turned_places(
 
 
 def random_turn(draws: Draws) -> Turn:
-    """One of the eight ways to flip and turn a square, for each sample."""
+    """A random symmetry of the square (one of eight) for each sample."""
     return Turn(*(draws.uniform() < 0.5 for _ in range(3)))
 
 
 def detail(crops: Tensor, within: Tensor | None = None) -> Tensor:
-    """(B,) mean difference of neighbouring pixels of crops (B, 3, H, W) uint8, where (B, H, W) says so."""
+    """(B,) mean difference of neighbouring pixels of crops (B, 3, H, W) uint8, within masks (B, H, W)."""
     green = crops[:, 1, ::2, ::2].float()
     inside = torch.ones_like(green) if within is None else within[:, ::2, ::2].to(green)
     across = (green.diff(dim=2).abs() * inside[:, :, 1:]).sum(dim=(1, 2))
@@ -158,39 +158,39 @@ def detail(crops: Tensor, within: Tensor | None = None) -> Tensor:
 
 
 def _mirrored(places: Tensor, length: Tensor) -> Tensor:
-    """Places outside of [0, length) mirrored into it, the border pixel repeated, as often as needed."""
+    """Indices outside [0, length) reflected into it, with the border pixel repeated."""
     wrapped = places % (2 * length)
     return torch.minimum(wrapped, 2 * length - 1 - wrapped)
 
 
 def _bytes_of(entry: Entry) -> int:
-    """Samples that a picture has, by its header; 0 where it has none that can be read."""
+    """Number of a picture's samples by its header; 0 if the header cannot be read."""
     try:
         with Image.open(io.BytesIO(entry.read_bytes())) as image:
             return 3 * image.width * image.height
-    except Exception:  # the decoder says what is wrong with it
+    except Exception:  # reported when it is decoded
         return 0
 
 
 def _room_for(size: int, device: torch.device, folder: Path | None) -> tuple[Tensor, IO[bytes] | None]:
-    """So many bytes on the device, in the processor's memory or in a mapped file, and the file."""
+    """Bytes on the device, in host memory or in a memory-mapped file, and the file."""
     if device.type == "cuda" and size <= _SHARE * torch.cuda.mem_get_info(device)[0]:
         return torch.empty(size, dtype=torch.uint8, device=device), None
     if size <= _SHARE * _free_memory():
         return torch.empty(size, dtype=torch.uint8), None
     try:
-        file = tempfile.NamedTemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as the pictures
+        file = tempfile.NamedTemporaryFile(dir=folder)  # noqa: SIM115 - open as long as the pictures are used
         file.truncate(size)
     except OSError as error:
         raise UserError(
-            f"the pictures take {size / 1e9:.1f} GB, more than the memory holds, and no file can be made for "
-            f"them ({error.strerror}): name a folder on a large disk with --cache"
+            f"the pictures take {size / 1e9:.1f} GB, which does not fit in memory, and no file can be made "
+            f"for them ({error.strerror}): give a folder on a large disk with --cache"
         ) from error
     return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8), file
 
 
 def _free_memory() -> float:
-    """Bytes of memory that are free, as far as the system says; any number otherwise."""
+    """Free memory in bytes; infinite if the system does not report it."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows, macOS
@@ -198,4 +198,4 @@ def _free_memory() -> float:
 
 
 _SHARE = 0.6
-"""Of the free memory, what pictures may take."""
+"""Maximum share of the free memory for pictures."""

@@ -1,4 +1,4 @@
-"""Data sets on disk as training reads them: their ladders or pairs, and the order in which they are seen."""
+"""Data sets on disk as training data, and the order of their exposures in training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from mtdeblur.errors import UserError
 
 
 class Dataset(TrainingData):
-    """A data set opened for training; its pictures are used as they are, nothing is simulated or added.
+    """A data set opened for training; its pictures are used unchanged.
 
     Args:
-        folder: the data set, in one of the layouts of `mtdeblur.data.disk.pairs`.
-        valid: how many pairs of its validation split to use, spread evenly.
+        folder: the data set, in one of the layouts of `mtdeblur.data.disk.layouts`.
+        valid: maximum number of validation pairs, spread evenly over the validation split.
 
     Raises:
         UserError: as `find_pairs` does.
@@ -34,15 +34,15 @@ class Dataset(TrainingData):
 
 
 class Order:
-    """The order in which exposures are seen: each once an epoch, in batches of one input level.
+    """The order of exposures: each once an epoch, in batches of one input level.
 
-    Which exposures a batch holds is a pure function of the seed and its number. The wanted input levels occur
-    as evenly as the stored levels allow; which exposure serves at which level is drawn anew in every epoch.
-    Where exposures do not fill the last batch of their level, some stand in it twice.
+    The exposures of a batch are a pure function of the seed and its number. The input levels occur as evenly
+    as the stored levels allow, and are assigned to the exposures at random in every epoch. The last batch of
+    a level is filled by repeating exposures.
 
     Args:
         ladders: the exposures.
-        levels: input levels wanted.
+        levels: input levels.
         batch: exposures in a batch.
         seed: 0 or more.
 
@@ -52,22 +52,24 @@ class Order:
 
     def __init__(self, ladders: Sequence[Ladder], levels: Sequence[int], batch: int, seed: int) -> None:
         self.size, self.seed = batch, seed
-        alike: dict[tuple[int, ...], list[int]] = {}
+        by_levels: dict[tuple[int, ...], list[int]] = {}
         for index, ladder in enumerate(ladders):
-            alike.setdefault(tuple(ladder.folders), []).append(index)
+            by_levels.setdefault(tuple(ladder.folders), []).append(index)
         counts = dict.fromkeys(levels, 0)
-        self._groups: list[tuple[NDArray[np.int64], dict[int, int]]] = []  # and how many serve at which level
-        for stored in sorted(alike, key=len):  # those with the least choice first
+        self._groups: list[
+            tuple[NDArray[np.int64], dict[int, int]]
+        ] = []  # exposures, and count by input level
+        for stored in sorted(by_levels, key=len):  # those with the fewest levels first
             inputs = [level for level in counts if level in stored]
             shares = dict.fromkeys(inputs, 0)
-            for _ in alike[stored] if inputs else ():
+            for _ in by_levels[stored] if inputs else ():
                 level = min(inputs, key=counts.__getitem__)
                 counts[level] += 1
                 shares[level] += 1
-            self._groups.append((np.array(alike[stored]), shares))
+            self._groups.append((np.array(by_levels[stored]), shares))
         if not any(counts.values()):
-            there = sorted({level for stored in alike for level in stored if level > 1})
-            raise UserError(f"approach.levels: no exposure has the levels {list(levels)}; there are {there}")
+            known = sorted({level for stored in by_levels for level in stored if level > 1})
+            raise UserError(f"approach.levels: no exposure has the levels {list(levels)}; there are {known}")
         self._epoch: int = 0
         self._batches = self._shuffle(0)
 
@@ -76,7 +78,7 @@ class Order:
         return len(self._batches)
 
     def batch(self, number: int) -> tuple[int, NDArray[np.int64]]:
-        """Input level, and which exposures the batch with that number holds."""
+        """Input level and exposures of the batch with that number."""
         epoch, index = divmod(number, len(self))
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._shuffle(epoch)

@@ -1,9 +1,8 @@
 """Batches of ladders: crops of the temporal levels of many exposures, simulated or from real frames.
 
-Pictures lie decoded on the device, and a batch is made there by a fixed number of operations, whatever its
-size; nothing is read back. What the batch with a given number holds is a function of the seed, the number and
-the kind of device alone, however many processes share the work: so a run resumes at any batch, and processes
-see disjoint data.
+Decoded pictures are on the device, and a batch is made there by a constant number of operations without
+synchronisation. The content of a batch depends only on the seed, its number and the kind of device, not on
+the number of processes: a run can resume at any batch, and processes get disjoint data.
 """
 
 import math
@@ -29,16 +28,19 @@ from mtdeblur.exposure.levels import temporal_ladder
 from mtdeblur.exposure.sensor import Sensor, record
 from mtdeblur.exposure.simulate import FRAMES, Motion, margin, simulate_ladder
 
+BRIGHTEST = 8.0
+"""Largest light of a highlight, as a multiple of white: three stops above it."""
+
 
 class LadderBatch(NamedTuple):
     """A batch of exposures that share one input level.
 
     Attributes:
-        number: which batch of the run it is, from 0.
-        level: temporal level of the input. That of real pairs is not known, and neither are levels between
-            their input and TL1: what stands here only says how many iterations a plan for them has.
+        number: of the batch in the run, from 0.
+        level: temporal level of the input. For real pairs, whose level is unknown, it only determines the
+            number of iterations.
         blurred: (B, 3, P, P) in [0, 1], float: TL `level` as the camera stored it.
-        ladder: level to image (B, 3, P, P) in [0, 1], float, from TL1 to TL `level`; TL1 alone of real pairs.
+        ladder: level to image (B, 3, P, P) in [0, 1], float, from TL1 to TL `level`; TL1 alone for pairs.
     """
 
     number: int
@@ -48,22 +50,22 @@ class LadderBatch(NamedTuple):
 
     @property
     def has_pairs(self) -> bool:
-        """Whether it holds real pairs."""
+        """Whether the batch consists of real pairs."""
         return self.level not in self.ladder
 
 
 class Exposures(NamedTuple):
-    """How exposures are made.
+    """Settings of the exposures.
 
     Attributes:
         motion: of the simulated camera.
-        sensor: what happens to the inputs after the camera response function.
-        clips: share of the exposures that come from real high-speed frames.
-        gamma: share of the exposures that are averaged in gamma-2.2 linear light rather than as stored.
-        enlarge: smallest and largest factor by which photographs are enlarged first, 1 or more. A camera's
-            frames are softer than photographs that were made small; a network must know such images too.
-        pairs: share of the batches that hold real pairs, as they are: a camera made their inputs, and no
-            noise or compression is added.
+        sensor: noise and compression of the inputs.
+        clips: share of the exposures from real high-speed frames.
+        gamma: share of the exposures averaged in gamma-2.2 linear light instead of stored values.
+        enlarge: smallest and largest factor by which photographs are enlarged, 1 or more, because a camera's
+            frames are softer than photographs that were scaled down.
+        pairs: share of the batches of real pairs, to which no noise or compression is added.
+        highlights: share of the photographs whose highlights are up to `BRIGHTEST` times as bright as white.
     """
 
     motion: Motion
@@ -72,10 +74,11 @@ class Exposures(NamedTuple):
     gamma: float
     enlarge: tuple[float, float] = (1.0, 1.0)
     pairs: float = 0.0
+    highlights: float = 0.0
 
 
 class _Purpose(IntEnum):
-    """What random numbers are drawn for; each purpose has a stream of its own."""
+    """Purposes of random numbers, each with its own stream."""
 
     LEVEL = 0
     EXPOSURE = 1
@@ -85,32 +88,32 @@ class _Purpose(IntEnum):
 
 
 class LadderStream:
-    """The training data: for each batch number a batch, on the device.
+    """Training batches by number, on the device.
 
-    Each of the batch's places has a small pool of exposures; every `reuse` batches the oldest of them make
-    room for new ones, and a batch takes from each place a crop of an exposure drawn from its pool, flipped
-    and turned. Exposures that are used more than once are a quarter larger than the patch. Batches of real
-    pairs stand in between, evenly spread: they are cropped from the whole pictures, and the pool does not
-    count them. The sharp pictures of pairs serve as photographs too. Exposures that are stored with their
-    levels are used as they are, each once an epoch.
+    Each place of the batch has a small pool of exposures. Every `reuse` batches the oldest exposure of each
+    pool is replaced, and a batch takes, from each pool, a randomly flipped and turned crop of a random
+    exposure. Exposures that are used more than once are a quarter larger than the patch. Batches of real
+    pairs are spread evenly between these; they are crops of whole pictures and do not use the pool. The sharp
+    pictures of pairs are also used as photographs. Exposures with stored levels are used unchanged, each once
+    an epoch.
 
     Args:
-        pack: what to train on, such as a pack or a data set.
-        exposures: how exposures are made.
+        pack: training data, such as a pack or a data set.
+        exposures: settings of the exposures.
         levels: input levels to draw from, odd, up to 13.
         patch: height and width of the training patches, in pixels.
         batch: patches in a batch over all processes.
-        reuse: how often an exposure is used, on average.
-        pool: exposures that a place of the batch holds at a time.
+        reuse: average number of uses of an exposure.
+        pool: exposures in the pool of a place.
         seed: of everything random here, 0 or more.
-        device: where pictures lie, exposures are simulated and batches live.
-        rank: which process this is.
-        world: how many processes share a batch; must divide it.
-        decoded: where pictures are kept decoded for other runs; stored exposures in memory by default.
-        report: told in one line of each picture that cannot be read and is left out.
+        device: of the pictures, the simulation and the batches.
+        rank: number of this process.
+        world: number of processes that share a batch; must divide it.
+        decoded: cache of decoded pictures; in memory by default.
+        report: receives a line for each picture that cannot be read and is left out.
 
     Raises:
-        ValueError: if the processes cannot share a batch evenly.
+        ValueError: if the batch is not divisible by the number of processes.
         UserError: if no picture can be used, or stored exposures have none of the levels.
     """
 
@@ -151,7 +154,6 @@ class LadderStream:
         pairs = self._whole_pairs(*(list(islice(numbers, len(side))) for side in (blurred, sharp)))
         self.blurred = self._numbers([number for number, _ in pairs])
         self.sharp = self._numbers([number for _, number in pairs])
-        # The sharp pictures of pairs serve as photographs too.
         self.photos = self._numbers([*photos, *(number for _, number in pairs)] if photos else ())
         self.clip_first = self._numbers([run[0] for run in runs])
         self.clip_starts = self._numbers([len(run) - FRAMES + 1 for run in runs])
@@ -159,13 +161,13 @@ class LadderStream:
             raise UserError(f"none of the {len(entries)} pictures to train on can be read; see above")
         self.stored = pack.ladders
         self.order = Order(self.stored, levels, batch, seed) if self.stored else None
-        alone = not (photos or runs or self.stored)
-        self._share = (1.0 if alone else exposures.pairs) if pairs else 0.0
+        only_pairs = not (photos or runs or self.stored)
+        self._share = (1.0 if only_pairs else exposures.pairs) if pairs else 0.0
         self.size = patch if reuse == 1 else patch + patch // 4
         self._made = range(1, max(levels) + 1, 2)  # levels of every exposure
         slots = pool if photos or runs else 0
         self._unreadable: set[int] = set()  # numbers of stored exposures
-        self._held = [-1] * slots  # which exposures each slot of the pool holds
+        self._held = [-1] * slots  # number of the exposures in each slot of the pool
         shape = (slots, len(self.places), len(self._made), 3, self.size, self.size)
         self._pool = torch.empty(shape, dtype=torch.uint8, device=self.device)
 
@@ -175,8 +177,8 @@ class LadderStream:
         Raises:
             UserError: if a picture of a stored exposure cannot be used.
         """
-        made = self._batch(number)
-        return made._replace(blurred=made.blurred.contiguous(memory_format=torch.channels_last))
+        batch = self._batch(number)
+        return batch._replace(blurred=batch.blurred.contiguous(memory_format=torch.channels_last))
 
     def _batch(self, number: int) -> LadderBatch:
         level = self.levels[self._rng(_Purpose.LEVEL, number).integers(len(self.levels))]
@@ -189,29 +191,29 @@ class LadderStream:
         return self._ladders(number, number - before, level)
 
     def _ladders(self, number: int, count: int, level: int) -> LadderBatch:
-        """The batch with a number, which is the one with number `count` of those that hold no pairs."""
+        """Batch `number` of the run, which is number `count` of those without pairs."""
         newest = count // self.reuse + self.pool
         for exposure in range(newest - self.pool + 1, newest + 1):
             if self._held[exposure % self.pool] != exposure:
                 self._fill(exposure)
         draws = self._draws(_Purpose.CROP, number)
-        wanted = range(1, level + 1, 2)
+        levels = range(1, level + 1, 2)
         places = torch.arange(len(self.places), device=self.device)
         chosen = draws.below(self.pool) * len(self.places) + places
-        exposures = self._pool[:, :, : len(wanted)].flatten(0, 1)[chosen]  # (B, levels, 3, size, size)
+        exposures = self._pool[:, :, : len(levels)].flatten(0, 1)[chosen]  # (B, levels, 3, size, size)
         room = self.size - self.patch + 1
         corners = Corners(draws.below(room), draws.below(room))
         rows, columns = turned_places(corners, self.patch, random_turn(draws), self.device)
         place = (rows * self.size + columns).flatten(1)[:, None]  # (B, 1, P * P)
         flat = exposures.flatten(1, 2).flatten(2)  # (B, 3 levels, size * size)
         crops = flat.gather(2, place.expand(-1, flat.shape[1], -1))
-        crops = crops.view(len(chosen), len(wanted), 3, self.patch, self.patch)
+        crops = crops.view(len(chosen), len(levels), 3, self.patch, self.patch)
         images = crops.transpose(0, 1).float().div_(255)  # (levels, B, 3, P, P)
         blurred = record(images[-1], self.exposures.sensor, draws)
-        return LadderBatch(number, level, blurred, dict(zip(wanted, images, strict=True)))
+        return LadderBatch(number, level, blurred, dict(zip(levels, images, strict=True)))
 
     def _stored(self, number: int, count: int) -> LadderBatch:
-        """The batch with a number from stored exposures: the one with number `count` in their order."""
+        """Batch `number` of the run from stored exposures, which is number `count` in their order."""
         assert self.order is not None
         level, chosen = self.order.batch(count)
         crops: list[Tensor] = []  # each (levels, 3, P, P), of the input last
@@ -228,7 +230,7 @@ class LadderStream:
     def _levels(self, chosen: int, level: int) -> tuple[list[int], list[Pixels]]:
         """Goals and decoded levels of a stored exposure, the input last.
 
-        In place of one that cannot be read stands the next that has the same levels.
+        An exposure that cannot be read is replaced by the next one with the same levels.
         """
         folders, count = self.stored[chosen].folders, len(self.stored)
         for index in ((chosen + further) % count for further in range(count)):
@@ -248,7 +250,7 @@ class LadderStream:
         raise UserError(f"no exposure with the levels of {self.stored[chosen].path(level)} can be read")
 
     def _pairs(self, number: int) -> tuple[Tensor, Tensor]:
-        """Crops (B, 3, P, P) in [0, 1] of pairs, blurred and sharp: of two drawn, the more detailed one."""
+        """Crops (B, 3, P, P) in [0, 1] of pairs, blurred and sharp: the more detailed of two random crops."""
         draws = self._draws(_Purpose.PAIR, number)
         index = draws.below(len(self.sharp))
         corners = self._more_detailed(draws, self.sharp[index], self.patch)
@@ -260,7 +262,7 @@ class LadderStream:
         return blurred, sharp
 
     def _fill(self, number: int) -> None:
-        """Make the exposures with a number, one for each place of the batch, and put them into their slot."""
+        """Make the exposures with a number, one for each place of the batch, in their slot of the pool."""
         draws, rng = self._draws(_Purpose.EXPOSURE, number), self._rng(_Purpose.KIND, number)
         crf = GAMMA if rng.random() < self.exposures.gamma else IDENTITY
         if len(self.clip_first) and (not len(self.photos) or rng.random() < self.exposures.clips):
@@ -271,13 +273,24 @@ class LadderStream:
             enlarge = low + (high - low) * draws.uniform()
             photographs = self._photographs(draws, enlarge)
             objects = self._photographs(draws, enlarge) if motion.layers else None
-            ladder = simulate_ladder(photographs, self.size, self._made, motion, crf, draws, objects, enlarge)
+            brightest = self._brightest(draws)
+            ladder = simulate_ladder(
+                photographs, self.size, self._made, motion, crf, draws, objects, enlarge, brightest
+            )
         for index, image in enumerate(ladder.values()):
             self._pool[number % self.pool, :, index] = image.mul(255).round_()
         self._held[number % self.pool] = number
 
+    def _brightest(self, draws: BatchDraws) -> Tensor | None:
+        """(B,), the light of highlights: 1 for most photographs, up to `BRIGHTEST` for the others."""
+        share = self.exposures.highlights
+        if not share:
+            return None
+        chance = (1 - draws.uniform() / share).clamp(min=0)
+        return 1 + (BRIGHTEST - 1) * chance.square()
+
     def _photographs(self, draws: BatchDraws, enlarge: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 1]: crops of photographs; of two, the one whose middle has more detail."""
+        """(B, 3, h, w) in [0, 1]: crops of photographs, the more detailed of two random ones."""
         index = self.photos[draws.below(len(self.photos))]
         side = self.size + 2 * margin(self.exposures.motion)
         corners = self._more_detailed(draws, index, side, enlarge)
@@ -286,19 +299,19 @@ class LadderStream:
     def _more_detailed(
         self, draws: BatchDraws, index: Tensor, side: int, enlarge: Tensor | None = None
     ) -> Corners:
-        """Of two random places for each crop, the one with more detail in the part that is enlarged."""
+        """Corners of the more detailed of two random crops, by the part of each that is enlarged."""
         window = torch.full_like(index, side) if enlarge is None else (side / enlarge).round().long()
         middle = torch.arange(side, device=self.device) - (side - 1) / 2
         inner = middle.abs() <= window[:, None] / 2  # (B, side)
         inside = inner[:, None, :] & inner[:, :, None]
-        rest = (side - window) // 2  # the crop is larger than the window on each side
-        tried: list[tuple[Corners, Tensor]] = []
+        border = (side - window) // 2  # of the crop around the window
+        candidates: list[tuple[Corners, Tensor]] = []
         for _ in range(2):
             corners = self.pictures.corners(draws, index, window)
-            corners = Corners(*(corner - rest for corner in corners))
-            tried.append((corners, detail(self.pictures.crops(index, corners, side), inside)))
-        (first, one), (second, other) = tried
-        return Corners(*(torch.where(one >= other, *pair) for pair in zip(first, second, strict=True)))
+            corners = Corners(*(corner - border for corner in corners))
+            candidates.append((corners, detail(self.pictures.crops(index, corners, side), inside)))
+        (first, detail1), (second, detail2) = candidates
+        return Corners(*(torch.where(detail1 >= detail2, *pair) for pair in zip(first, second, strict=True)))
 
     def _frames(self, draws: BatchDraws) -> Tensor:
         """The same crop of 13 consecutive frames, (13, B, 3, size, size) uint8."""
@@ -311,7 +324,7 @@ class LadderStream:
         return crops.view(FRAMES, len(clip), *crops.shape[1:])
 
     def _runs(self, clip: list[int]) -> Iterator[list[int]]:
-        """The parts of a clip between frames that cannot be read, those that are long enough."""
+        """The runs of readable frames of a clip that are long enough for an exposure."""
         if len({self.pictures.shapes[number] for number in clip if self.pictures.readable(number)}) > 1:
             name = self.pictures.entries[clip[0]]
             raise UserError(f"the frames of the clip around {name} differ in size")
@@ -321,7 +334,7 @@ class LadderStream:
                 yield numbers
 
     def _whole_pairs(self, blurred: list[int], sharp: list[int]) -> list[tuple[int, int]]:
-        """Numbers of the pictures of the pairs of which both can be read."""
+        """Numbers of the pictures of the pairs that can be read."""
         whole = [pair for pair in zip(blurred, sharp, strict=True) if all(map(self.pictures.readable, pair))]
         for pair in whole:
             if self.pictures.shapes[pair[0]] != self.pictures.shapes[pair[1]]:

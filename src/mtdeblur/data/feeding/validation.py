@@ -1,4 +1,4 @@
-"""What a network is measured on while it trains: held-out photographs in simulated exposures, and pairs."""
+"""Validation sets: simulated exposures of held-out photographs, and held-out pairs."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,10 +14,10 @@ from mtdeblur.exposure.simulate import Motion, simulate_ladder
 
 
 class ValidationSet(NamedTuple):
-    """Blurred and sharp pictures that a network is measured on while it trains.
+    """Blurred and sharp pictures for validation during training.
 
     Attributes:
-        name: what reports call it.
+        name: for reports.
         pairs: (blurred, sharp), each (1, 3, H, W) in [0, 1], float.
     """
 
@@ -26,23 +26,22 @@ class ValidationSet(NamedTuple):
 
 
 LEVELS = (7, 9, 11, 13)
-"""Input levels of the simulated exposures, in turn; the same for all runs, whatever they are trained on."""
+"""Input levels of the simulated exposures, in turn; the same for all runs, so that these are comparable."""
 
 
 def validation_sets(pack: TrainingData, *, size: int = 256, limit: int = 12) -> Iterator[ValidationSet]:
-    """The pack's held-out photographs as simulated exposures, and its held-out pairs.
+    """Simulated exposures of the held-out photographs, and the held-out pairs.
 
-    The exposures are the same whatever the training's settings: default motion without still samples (whose
-    PSNR is so high that a mean in dB would speak of little else), no noise, gamma 2.2, `LEVELS` in turn, the
-    middle of the photograph.
+    The exposures do not depend on the training's settings: default motion without still samples (whose high
+    PSNR would dominate the mean), no noise, gamma 2.2, `LEVELS` in turn, the middle of the photograph.
 
     Args:
-        pack: where they are.
-        size: height and width of the simulated exposures, in pixels; of smaller photographs the shorter side.
-        limit: how many photographs at most, spread over those held out.
+        pack: training data.
+        size: height and width of the simulated exposures, in pixels; at most a photograph's shorter side.
+        limit: maximum number of photographs, spread evenly.
 
     Yields:
-        "simulated" and "pairs", each where the pack has such.
+        "simulated" and "pairs", without empty ones.
 
     Raises:
         UserError: if a picture cannot be read, or the pictures of a pair differ in size.

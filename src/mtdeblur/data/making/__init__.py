@@ -1,1 +1,1 @@
-"""Making data sets: exposures from high-speed frames and from photographs, by worker processes."""
+"""Building of data sets from high-speed frames and from photographs, in worker processes."""

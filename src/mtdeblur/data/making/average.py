@@ -1,5 +1,5 @@
 # pyright: reportUnknownMemberType=false
-"""One exposure: its frames read, its levels averaged by Eq. (1) and written. A pure function of its task."""
+"""Exposures from high-speed frames: read the frames, average the levels by Eq. (1), write the pictures."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,29 +18,29 @@ from mtdeblur.exposure.crf import CRF, IDENTITY
 from mtdeblur.exposure.levels import temporal_ladder, temporal_level
 
 Pixels = NDArray[Any]
-_BAND = 48  # rows averaged at a time, so that memory stays small and near the processor
+_BAND = 48  # rows averaged at a time, to fit the processor's cache
 
 
 def make_exposure(
     exposure: Exposure, dataset: Path, crf: CRF = IDENTITY, interpolation: Interpolation | None = None
 ) -> list[Row]:
-    """Make the pictures of one exposure; the same exposure always gives the same bytes.
+    """Write the pictures of one exposure; the bytes depend on the arguments alone.
 
     Args:
-        exposure: which frames and levels.
+        exposure: the frames and levels.
         dataset: folder of the data set.
         crf: camera response function g.
-        interpolation: how frames are interpolated, if they are; the exposure then counts all frames.
+        interpolation: optional frame interpolation; the exposure then counts all frames.
 
     Returns:
-        The manifest's rows of its pictures, levels growing.
+        The manifest's rows of its pictures, levels increasing.
 
     Raises:
         UserError: if a frame cannot be read or a picture cannot be written.
     """
     window = max(exposure.levels)
     first = exposure.middle - window // 2
-    frames = _frames_of(exposure.clip, interpolation).run(first, window)
+    frames = _frame_window(exposure.clip, interpolation).run(first, window)
     levels = average_levels([frame.pixels for frame in frames], exposure.levels, crf)
     return [
         write_level(
@@ -66,14 +66,14 @@ def average_levels(frames: Sequence[Pixels], levels: Sequence[int], crf: CRF = I
 
     Args:
         frames: T consecutive frames, (H, W, 3) uint8 or uint16 of stored values.
-        levels: odd ones, and even ones, which take one frame more before the mid-frame than after it.
+        levels: an even level averages one frame more before the mid-frame than after it.
         crf: camera response function g.
 
     Returns:
         Level to picture, shape and dtype of a frame.
 
     Raises:
-        ValueError: if the frames do not hold a level.
+        ValueError: if there are too few frames for a level.
     """
     averaged = {n: np.empty_like(frames[0]) for n in levels}
     white = float(np.iinfo(frames[0].dtype).max)
@@ -93,6 +93,6 @@ def _levels_of(stored: torch.Tensor, levels: Sequence[int], crf: CRF) -> dict[in
 
 
 @lru_cache(maxsize=1)
-def _frames_of(clip: Clip, interpolation: Interpolation | None) -> DenseWindow:
-    """Exposures of one clip that follow each other in a process share what is decoded and interpolated."""
+def _frame_window(clip: Clip, interpolation: Interpolation | None) -> DenseWindow:
+    """A clip's frame window, shared by consecutive exposures of the clip in a process."""
     return DenseWindow(clip, interpolation)

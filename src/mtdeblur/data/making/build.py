@@ -1,7 +1,7 @@
-"""Builds data sets exposure by exposure, in many processes, and goes on where a build was stopped.
+"""Resumable builds of data sets by worker processes.
 
-A build can be killed at any moment and repeated: what is done is in a journal, every file is written whole or
-not at all, and the finished data set has the same bytes as one that was built undisturbed.
+A build can be killed at any moment and repeated: finished exposures are in a journal, every file is written
+atomically, and the finished data set has the same bytes as one from an uninterrupted build.
 """
 
 import platform
@@ -23,7 +23,7 @@ from mtdeblur.files.atomic import check_writable, remove_parts
 from mtdeblur.files.journal import Journal, open_journal
 
 MARGIN = 1.1
-"""Room that estimates leave: pictures may be larger than the one of their source that was measured."""
+"""Safety factor of size estimates, which measure one picture of each source."""
 
 Key = tuple[str | int, ...]
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ class Keyed(Protocol):
 
     @property
     def key(self) -> Key:
-        """What no other of the data set is called; up to the last part it tells the source."""
+        """Unique key; all parts but the last identify the source."""
         ...
 
 
@@ -43,13 +43,13 @@ Plan = TypeVar("Plan", bound=Keyed)
 
 
 class Build:
-    """A data set that is being built; use `open_build`.
+    """A build in progress; use `open_build`.
 
     Attributes:
-        records: what earlier runs have noted, in order.
-        note: notes what is done, see `Journal.append`.
-        has_begun: whether pictures may be there.
-        run: carries out tasks, see `open_runner`.
+        records: journal records of earlier runs, in order.
+        note: appends a record to the journal, see `Journal.append`.
+        has_begun: whether the folder may contain pictures.
+        run: runs tasks in the worker pool, see `open_runner`.
     """
 
     run: Runner
@@ -63,18 +63,18 @@ class Build:
     def carry_out(
         self, what: str, function: Callable[[Item], Result], blocks: Sequence[Sequence[Item]], done: int
     ) -> Generator[Result]:
-        """Carry out a stage: apply a function to every item in the processes, with one thread each.
+        """Run one stage of the build: apply a function to every item, in single-threaded worker processes.
 
-        What is noted of a result before the next is asked for is noted before its progress is told.
+        Journal a result before asking for the next: progress is reported after that.
 
         Args:
-            what: the items are called.
-            function: picklable with its items and results.
+            what: name of the items, in the plural.
+            function: picklable, as are its items and results.
             blocks: the items; those of a block go to the same process.
-            done: number of items that earlier runs have seen to.
+            done: number of items finished by earlier runs.
 
         Raises:
-            UserError: if a machine does not see the folder; whatever the function raises.
+            UserError: if a worker cannot access the folder; any exception of the function.
         """
         self._progress.began(what, done + sum(map(len, blocks)), done)
         work = partial(_work, function=function, folder=self._folder.absolute())
@@ -83,7 +83,7 @@ class Build:
             self._progress.advanced()
 
     def done(self, plan: Sequence[Plan]) -> dict[Key, list[Row]]:
-        """The exposures that earlier runs have made, and whose pictures are still there."""
+        """The exposures finished by earlier runs whose pictures still exist."""
         planned = {item.key for item in plan}
         done: dict[Key, list[Row]] = {}
         for record in self.records:
@@ -95,11 +95,11 @@ class Build:
         return done
 
     def check_space(self, needed: int, advice: str) -> None:
-        """Raise UserError if the disk has no room for what is to be made.
+        """Raise UserError if the disk has too little space.
 
         Args:
             needed: estimate in bytes.
-            advice: what to do about it.
+            advice: how the user can need less.
         """
         free = shutil.disk_usage(self._folder).free
         if needed > free:
@@ -117,53 +117,54 @@ class Build:
         block: int,
         limit: int | None = None,
     ) -> list[Row]:
-        """Make all exposures that are not done, and note them as done.
+        """Make all exposures that are not finished, and journal them.
 
         Args:
-            make: makes the pictures of one exposure; always the same bytes.
-            plan: all exposures; those of a source together.
-            done: the exposures that earlier runs have made.
-            block: number of exposures of a source that one process makes in a row.
-            limit: bytes that all pictures may take.
+            make: writes the pictures of one exposure, always with the same bytes.
+            plan: all exposures, grouped by source.
+            done: the exposures finished by earlier runs.
+            block: number of consecutive exposures of a source for one process.
+            limit: maximum size of all pictures in bytes.
 
         Returns:
             The manifest's rows, in the plan's order.
 
         Raises:
-            UserError: if a picture cannot be made or written, or the limit is passed.
+            UserError: if a picture cannot be made or written, or the limit is exceeded.
         """
         self.has_begun = True
         written = sum(row.bytes for rows in done.values() for row in rows)
-        made = dict(done)
+        rows_of = dict(done)
         stage = self.carry_out(
             "exposures", partial(_make_one, make=make), in_blocks(plan, done, block), len(done)
         )
         for key, rows in stage:
-            made[key] = rows
+            rows_of[key] = rows
             self.note({"exposure": key, "rows": [asdict(row) for row in rows]})
             written += sum(row.bytes for row in rows)
             if limit is not None and written > limit:
-                raise UserError("the pictures are larger than foreseen; build anew with a smaller limit")
-        return [row for item in plan for row in made[item.key]]
+                raise UserError("the pictures are larger than estimated; build again with a smaller limit")
+        return [row for item in plan for row in rows_of[item.key]]
 
 
 @contextmanager
 def open_build(
     folder: Path, job: Mapping[str, Any], workers: int | None, distributed: bool, progress: Stages
 ) -> Generator[Build]:
-    """Begin a build in an empty folder, or go on with it; what it has noted goes when the block ends well.
+    """Start a build in an empty folder, or resume it; the journal is deleted if the block succeeds.
 
-    A build that is refused before its first exposure leaves the folder free for other settings.
+    The journal is also deleted if a UserError ends the build before its first exposure; the folder can then
+    be used with other settings.
 
     Args:
         folder: of the data set.
-        job: all that decides what the build gives, of JSON's types.
+        job: everything that determines the data set, of JSON's types.
         workers: number of processes; by default one a processor.
-        distributed: whether they are on a Ray cluster.
-        progress: hears how it goes on.
+        distributed: whether the processes run on a Ray cluster.
+        progress: receives the progress.
 
     Raises:
-        UserError: if there is anything else in the folder, another build included, it cannot be written, a
+        UserError: if the folder contains anything else, such as another build, or cannot be written, a
             worker is lost, or there is no cluster.
     """
     path = folder / JOURNAL
@@ -184,10 +185,10 @@ def open_build(
 
 
 def finished_dataset(dataset: Path, job: Mapping[str, Any]) -> tuple[list[Row], dict[str, Any]] | None:
-    """What `read_manifest` gives of a data set that is finished; None if it is not.
+    """The result of `read_manifest` for a finished data set; None for an unfinished one.
 
     Raises:
-        UserError: if it is another job's, or the manifest cannot be read.
+        UserError: if it belongs to another job, or the manifest cannot be read.
     """
     if not (dataset / MANIFEST).exists():
         return None
@@ -196,30 +197,30 @@ def finished_dataset(dataset: Path, job: Mapping[str, Any]) -> tuple[list[Row], 
     return rows, facts
 
 
-def close_finished(folder: Path, made: object, job: Mapping[str, Any]) -> None:
-    """Refuse a data set that another job has finished; remove what one killed at its very end has left.
+def close_finished(folder: Path, finished_job: object, job: Mapping[str, Any]) -> None:
+    """Delete the journal that a killed build may have left in a finished data set.
 
     Raises:
-        UserError: if it is another job's.
+        UserError: if the data set belongs to another job.
     """
-    if made != job:
+    if finished_job != job:
         raise UserError(f"{folder} holds a data set made with other settings; choose another folder")
     (folder / JOURNAL).unlink(missing_ok=True)
 
 
 def describe_crf(crf: CRF) -> dict[str, Any]:
-    """What tells a curve from others, for the description of a job."""
+    """Name and samples of a camera response function, for the description of a job."""
     light = crf.decode(torch.linspace(0, 1, 17, dtype=torch.float64))
     return {"crf": crf.name, "light": [round(float(value), 9) for value in light]}
 
 
 def _work(item: Item, function: Callable[[Item], Result], folder: Path) -> Result:
-    """Do one thing, perhaps on another machine, which must write where this build is.
+    """Process one item in one thread, possibly on another machine.
 
-    Things are done side by side in processes; and sums shared by threads may round differently.
+    The workers already use all processors, and multi-threaded sums may round differently.
     """
     if not (folder / JOURNAL).exists():
-        raise UserError(f"{platform.node()} does not see {folder}; choose a folder that all nodes share")
+        raise UserError(f"{platform.node()} cannot access {folder}; choose a folder that all nodes share")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -232,19 +233,19 @@ def _make_one(exposure: Plan, make: Callable[[Plan], list[Row]]) -> tuple[Key, l
     return exposure.key, make(exposure)
 
 
-def in_blocks(plan: Sequence[Plan], done: Container[Key], most: int) -> list[list[Plan]]:
-    """What is not done, in runs of one source that a process takes together.
+def in_blocks(plan: Sequence[Plan], done: Container[Key], size: int) -> list[list[Plan]]:
+    """The unfinished items of a plan in blocks of at most `size`, each of one source.
 
     Args:
-        plan: exposures, or other work on sources; those of a source together.
-        done: keys of those that are done.
-        most: number of them in a run.
+        plan: exposures or other work; consecutive for each source.
+        done: keys of the finished items.
+        size: maximum number of items in a block.
     """
     blocks: list[list[Plan]] = []
     for item in plan:
         if item.key in done:
             continue
-        if not blocks or len(blocks[-1]) == most or blocks[-1][-1].key[:-1] != item.key[:-1]:
+        if not blocks or len(blocks[-1]) == size or blocks[-1][-1].key[:-1] != item.key[:-1]:
             blocks.append([])
         blocks[-1].append(item)
     return blocks

@@ -1,4 +1,4 @@
-"""One exposure by the simulated high-speed camera: a pair, or all its levels, that a seed makes again."""
+"""Exposures of photographs by the simulated high-speed camera: pairs, or all levels, determined by a seed."""
 
 import zlib
 from collections.abc import Sequence
@@ -26,24 +26,24 @@ LEVELS = range(1, FRAMES + 1, 2)
 """Temporal levels of a temporal data set."""
 
 SMALLEST_SIDE = 11
-"""Shortest side of the pictures made, in pixels: the window of SSIM."""
+"""Shortest side of a simulated picture, in pixels: the window of SSIM."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """How exposures are made.
+    """Settings of the simulated camera.
 
     Attributes:
         level: temporal level of the blurred pictures, odd, 3 to 13.
         seed: of everything random; the same seed gives the same exposures.
-        longest: photographs with a longer side, in pixels, are made smaller first.
+        longest: photographs with a longer side, in pixels, are scaled down to it.
         crf: camera response function.
-        motion: how camera and scene move.
+        motion: motion of camera and scene.
         sensor: noise and compression of the blurred pictures.
-        goal: temporal level of the sharp pictures; above 1 they are what one iteration aims at.
+        goal: temporal level of the sharp pictures; above 1 they are the goal of a single iteration.
 
     Raises:
-        UserError: if the level is none of these, or the goal not an odd one below it.
+        UserError: if the level is out of range, or the goal is not an odd level below it.
     """
 
     level: int = 11
@@ -66,9 +66,9 @@ class SimulatedExposure:
     """One exposure to make.
 
     Attributes:
-        photograph: of what.
+        photograph: the exposed photograph.
         number: from 0, within the photograph.
-        split: what it is for; empty for pairs.
+        split: train or valid; empty for pairs.
         level: temporal level of its blurred picture.
     """
 
@@ -79,29 +79,29 @@ class SimulatedExposure:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What no other exposure of the data set is called."""
+        """Unique key within the data set."""
         return self.photograph.name, self.number
 
 
-def make_exposure(exposure: SimulatedExposure, folder: Path, how: Simulation) -> list[Row]:
-    """Make the pictures of one exposure; the same exposure always gives the same bytes.
+def make_exposure(exposure: SimulatedExposure, folder: Path, settings: Simulation) -> list[Row]:
+    """Write the pictures of one exposure; the bytes depend on the arguments alone.
 
     Returns:
-        A row for each picture, of a data set's manifest or as it would be.
+        A manifest row for each picture (also for pairs, which have no manifest).
 
     Raises:
         UserError: if the photograph cannot be read or a picture cannot be written.
     """
-    clip, split, own = exposure.photograph.name, exposure.split, exposure.level
+    clip, split, input_level = exposure.photograph.name, exposure.split, exposure.level
     name = f"{clip}-{exposure.number}"
-    image = _prepared(exposure.photograph, how.longest, how.motion)
+    image = _prepared(exposure.photograph, settings.longest, settings.motion)
     if split:
-        pictures = simulate_levels(image, name, LEVELS, how)
+        pictures = simulate_levels(image, name, LEVELS, settings)
         paths = dict.fromkeys(pictures)
     else:
-        blurred, sharp = simulate_pair(image, name, how)
-        pictures = {how.goal: sharp, own: blurred}
-        paths = {how.goal: f"sharp/{name}.png", own: f"blur/{name}.png"}
+        blurred, sharp = simulate_pair(image, name, settings)
+        pictures = {settings.goal: sharp, input_level: blurred}
+        paths = {settings.goal: f"sharp/{name}.png", input_level: f"blur/{name}.png"}
     middle = FRAMES // 2
     return [
         write_level(
@@ -112,30 +112,30 @@ def make_exposure(exposure: SimulatedExposure, folder: Path, how: Simulation) ->
             clip=clip,
             name=f"{exposure.number:06d}",
             level=level,
-            input_level=own,
+            input_level=input_level,
             source=exposure.photograph.source,
             first_frame=middle - level // 2,
             last_frame=middle + level // 2,
-            crf=how.crf.name,
+            crf=settings.crf.name,
         )
         for level, picture in pictures.items()
     ]
 
 
 def prepare(photograph: Pixels, name: str, longest: int, motion: Motion) -> Tensor:
-    """What all exposures of a photograph share: it is made smaller where it is too large.
+    """Convert a photograph to a tensor and scale it down if it is too large.
 
     Args:
         photograph: (H, W, 3), uint8 or uint16.
         name: of the photograph, for the error.
-        longest: largest side, in pixels.
-        motion: of the camera, which needs a margin.
+        longest: maximum length of a side, in pixels.
+        motion: of the camera, which determines the margin.
 
     Returns:
         (1, 3, H', W'), stored values in [0, 1], with the margin.
 
     Raises:
-        UserError: if too little would be left of the photograph without its margin.
+        UserError: if the photograph without its margin is too small.
     """
     unit = photograph.astype(np.float32) / np.iinfo(photograph.dtype).max
     image = _at_most(torch.as_tensor(unit).movedim(-1, 0)[None], longest)
@@ -147,36 +147,39 @@ def prepare(photograph: Pixels, name: str, longest: int, motion: Motion) -> Tens
     return image
 
 
-def simulate_pair(image: Tensor, name: str, how: Simulation) -> tuple[Pixels, Pixels]:
-    """One blurred picture and its goal, mostly the sharp mid-frame.
+def simulate_pair(image: Tensor, name: str, settings: Simulation) -> tuple[Pixels, Pixels]:
+    """One blurred picture and its goal, by default the sharp mid-frame.
 
     Args:
-        image: a photograph as `prepare` gives it.
-        name: of the pair; with the seed it decides everything random.
-        how: settings.
+        image: a photograph from `prepare`.
+        name: of the pair; with the seed it determines everything random.
+        settings: of the camera.
 
     Returns:
-        Blurred picture and goal, (H, W, 3) uint8 each: the photograph without the margin that only the
-        moving camera sees.
+        Blurred picture and goal, (H, W, 3) uint8 each, without the margin.
     """
-    seed = _seed(name, how)
-    ladder = _simulate(image, name, (how.goal, how.level), how)
-    return to_pixels(record(ladder[how.level], how.sensor, [seed])), to_pixels(ladder[how.goal])
+    seed = _seed(name, settings)
+    ladder = _simulate(image, name, (settings.goal, settings.level), settings)
+    return to_pixels(record(ladder[settings.level], settings.sensor, [seed])), to_pixels(
+        ladder[settings.goal]
+    )
 
 
-def simulate_levels(image: Tensor, name: str, levels: Sequence[int], how: Simulation) -> dict[int, Pixels]:
-    """Temporal levels of one exposure, as they are averaged: without noise and compression.
+def simulate_levels(
+    image: Tensor, name: str, levels: Sequence[int], settings: Simulation
+) -> dict[int, Pixels]:
+    """Temporal levels of one exposure without noise and compression.
 
     Args:
-        image: a photograph as `prepare` gives it.
-        name: of the exposure; with the seed it decides everything random.
+        image: a photograph from `prepare`.
+        name: of the exposure; with the seed it determines everything random.
         levels: odd, 1 to 13.
-        how: settings; level, goal and sensor do not matter.
+        settings: of the camera; level, goal and sensor are ignored.
 
     Returns:
-        Level to picture (H, W, 3), uint8: without the margin, as pairs are.
+        Level to picture (H, W, 3), uint8, without the margin.
     """
-    return {level: to_pixels(shown) for level, shown in _simulate(image, name, levels, how).items()}
+    return {level: to_pixels(shown) for level, shown in _simulate(image, name, levels, settings).items()}
 
 
 def to_pixels(image: Tensor) -> Pixels:
@@ -186,30 +189,32 @@ def to_pixels(image: Tensor) -> Pixels:
 
 @lru_cache(maxsize=1)
 def _prepared(photograph: Photograph, longest: int, motion: Motion) -> Tensor:
-    """Exposures of one photograph that follow each other in a process share what is read."""
+    """A prepared photograph, shared by its consecutive exposures in a process."""
     return prepare(photograph.read(), photograph.name, longest, motion)
 
 
 def forget_photographs() -> None:
-    """Read every photograph anew, which may be another one than before under its name."""
+    """Clear the cache of prepared photographs, whose files may have changed."""
     _prepared.cache_clear()
 
 
-def _seed(name: str, how: Simulation) -> int:
-    own = zlib.crc32(name.encode("utf-8", "surrogateescape"))
-    return int(np.random.SeedSequence((how.seed, own)).generate_state(1)[0])
+def _seed(name: str, settings: Simulation) -> int:
+    checksum = zlib.crc32(name.encode("utf-8", "surrogateescape"))
+    return int(np.random.SeedSequence((settings.seed, checksum)).generate_state(1)[0])
 
 
-def _simulate(image: Tensor, name: str, levels: Sequence[int], how: Simulation) -> dict[int, Tensor]:
+def _simulate(image: Tensor, name: str, levels: Sequence[int], settings: Simulation) -> dict[int, Tensor]:
     """Level to image (1, 3, H', W') in [0, 1]."""
     height, width = image.shape[-2:]
-    edge = margin(how.motion)
-    # The simulated camera takes squares: the shorter side is mirrored, and cut off again.
+    edge = margin(settings.motion)
+    # The simulated camera takes squares: the shorter side is padded by its mirror image and cropped again.
     side = max(height, width)
     above, left = (side - height) // 2, (side - width) // 2
     widths = [(0, 0), (0, 0), (above, side - height - above), (left, side - width - left)]
     square = torch.as_tensor(np.pad(image.numpy(), widths, mode="symmetric"))
-    ladder = simulate_ladder(square, side - 2 * edge, levels, how.motion, how.crf, [_seed(name, how)])
+    ladder = simulate_ladder(
+        square, side - 2 * edge, levels, settings.motion, settings.crf, [_seed(name, settings)]
+    )
     rows, columns = slice(above, above + height - 2 * edge), slice(left, left + width - 2 * edge)
     return {level: shown[..., rows, columns] for level, shown in ladder.items()}
 

@@ -1,19 +1,18 @@
-"""What interrupts a clip: scene cuts, lost and repeated frames. No exposure may span them.
+"""Detection of faults in a clip: scene cuts, lost and repeated frames. No exposure may span them.
 
-Three signs are read, none of which needs training or tuning to a camera:
+There are three signs, none of which needs training or tuning to a camera:
 
-- Names and times. The numbers in the file names, or a video's timestamps, jump by more than 1.5 times their
-  usual step: frames were lost.
-- Motion. Between two consecutive frames it is the mean absolute difference of their thumbnails (about 45
-  blocks on the short side, green channel, mean brightness taken off, in levels of 8 bits). At a high frame
-  rate it is about proportional to how far things move and changes slowly; it is compared with the median of
-  its three neighbours on each side. More than 5 times that, and by 5 levels: a scene cut. More than 1.75
-  times: a frame was lost (which doubles the motion) or the camera was knocked. Less than a quarter: the frame
-  repeats the one before. Where the neighbours move by less than half a level, nothing can be said, and
-  nothing is lost by it.
-- The picture itself: it has another size or depth, or cannot be read.
+- Numbers and times. The numbers in the file names, or a video's timestamps, increase by more than 1.5 times
+  their median step: frames were lost.
+- Motion: the mean absolute difference between the thumbnails of two consecutive frames (about 45 blocks on
+  the short side, green channel, mean brightness subtracted, in levels of 8 bits). At a high frame rate it is
+  roughly proportional to the displacement and changes slowly. It is compared with the median of its three
+  neighbours on each side. More than 5 times the median plus 5 levels: a scene cut. More than 1.75 times: a
+  frame was lost (which doubles the motion) or the camera was knocked. Less than a quarter: a repeated frame.
+  Where the median is below half a level, neither losses nor repeats can be detected, and they do no harm.
+- Pictures that cannot be read, or whose size or depth differs from the frame before.
 
-Of single lost frames that neither name nor time betrays, those in jerky motion can pass unnoticed.
+Single lost frames in jerky motion can remain undetected if numbers and times do not show them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -29,10 +28,10 @@ from mtdeblur.data.disk.frames import Clip, Frame, clip_frames
 from mtdeblur.errors import UserError
 from mtdeblur.media.pictures import Picture, encode_picture
 
-_CUT, _LOST, _REPEATED = 5.0, 1.75, 0.25  # times the motion around
+_CUT, _LOST, _REPEATED = 5.0, 1.75, 0.25  # times the neighbours' motion
 _CUT_LEVELS, _STILL = 5.0, 0.5  # levels of 8 bits
 _NEIGHBOURS = 3  # on each side
-_JUMP = 1.5  # times the usual step of numbers or times
+_JUMP = 1.5  # times the median step of numbers or times
 _BLOCKS = 45  # of a thumbnail, on its short side
 
 Thumbnail = NDArray[np.float32]
@@ -40,11 +39,11 @@ Thumbnail = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Fault:
-    """What interrupts a clip before one of its frames.
+    """An interruption of a clip before one of its frames.
 
     Attributes:
-        index: no exposure may hold both this frame and the one before.
-        number: what the frame is called.
+        index: of that frame; no exposure may contain both it and the frame before.
+        number: of that frame (`Frame.number`).
         reason: in words.
     """
 
@@ -55,12 +54,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one look through a clip tells.
+    """The result of scanning a clip.
 
     Attributes:
-        clip: which one.
-        frames: how many there are.
-        faults: where the clip is interrupted, by index.
+        clip: the clip.
+        frames: number of frames.
+        faults: sorted by index.
         picture_bytes: size of a frame as a PNG file.
     """
 
@@ -76,15 +75,15 @@ class Scan:
 
 
 def scan_clip(clip: Clip, faults: bool = True) -> Scan:
-    """Look through a clip once.
+    """Count a clip's frames and find its faults.
 
     Args:
         clip: the clip.
-        faults: look for faults, which decodes every frame of a folder; without, frames are only counted, and
-            those of a video that are damaged are found.
+        faults: search for all faults, which decodes every frame; otherwise only damaged frames of videos are
+            found.
 
     Raises:
-        UserError: if the clip, or every frame of it, cannot be read.
+        UserError: if the clip, or every one of its frames, cannot be read.
     """
     size = _measure(clip)
     if not faults:
@@ -102,17 +101,17 @@ def scan_clip(clip: Clip, faults: bool = True) -> Scan:
 
 
 def find_faults(frames: Iterable[Frame]) -> tuple[int, list[Fault]]:
-    """Count a clip's frames, and find what interrupts it; the signs are described above.
+    """Count a clip's frames, and find its faults by the signs described above.
 
     Args:
-        frames: all frames of a clip in order; one is held at a time.
+        frames: all frames of a clip, in order; read one at a time.
 
     Returns:
-        The number of frames, and the faults by index.
+        Number of frames, and faults sorted by index.
     """
     numbers: list[int] = []
     times: list[float | None] = []
-    motion: list[float] = [np.nan]  # of each frame since the one before; NaN where that means nothing
+    motion: list[float] = [np.nan]  # between each frame and the one before; NaN if unknown
     broken: dict[int, str] = {}
     last: Thumbnail | None = None
     kind: tuple[Any, ...] | None = None
@@ -138,7 +137,7 @@ def find_faults(frames: Iterable[Frame]) -> tuple[int, list[Fault]]:
 
 
 def _measure(clip: Clip) -> int:
-    """The size of the first frame that can be read, as a PNG file."""
+    """Size of the first readable frame as a PNG file."""
     why = f"the clip {clip.source} has no frames"
     for frame in clip_frames(clip):
         try:
@@ -149,7 +148,7 @@ def _measure(clip: Clip) -> int:
 
 
 def _thumbnail(pixels: NDArray[Any]) -> Thumbnail:
-    """The means of square blocks of the green channel, in levels of 8 bits, without their own mean."""
+    """Means of square blocks of the green channel, in levels of 8 bits, minus their overall mean."""
     height, width = pixels.shape[:2]
     side = max(1, min(height, width) // _BLOCKS)
     rows, columns = height // side, width // side

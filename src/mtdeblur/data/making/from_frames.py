@@ -1,4 +1,4 @@
-"""From high-speed footage to a temporal data set on disk: scan the clips, plan the exposures, make them."""
+"""Temporal data sets from high-speed footage: scan the clips, plan the exposures, make them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -34,9 +34,9 @@ from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import CRF, IDENTITY
 from mtdeblur.files.journal import plain
 
-_FORMAT = 1  # another number when the same settings give other files
-_BLOCK = 64  # exposures, or gaps, of a clip that one process makes in a row
-_NAMED = 3  # faults of a clip that are told; the manifest has them all
+_FORMAT = 1  # increment when the same settings give other files
+_BLOCK = 64  # consecutive exposures, or gaps, of a clip for one process
+_SHOWN = 3  # faults of a clip in a notice; the manifest has all of them
 
 
 def augment(
@@ -56,24 +56,24 @@ def augment(
 
     Args:
         sources: folders of frames, roots of such folders, and videos; paths, or addresses that fsspec opens.
-        dataset: folder to make, empty or with the same build unfinished in it.
-        recipe: which exposures; by default TL7, 9, 11 and 13 in turn, which share no frame.
+        dataset: folder to create; it must be empty or contain the same build, unfinished or finished.
+        recipe: the exposures; by default TL7, 9, 11 and 13 in turn, without shared frames.
         crf: camera response function g of Eq. (1).
         splits: "train", "valid" and "test" to names or patterns of clips; see `split_clips`.
-        limit: size of the data set in bytes; exposures are left out evenly until it is kept.
+        limit: maximum size of the data set in bytes; exposures are left out evenly to meet it.
         workers: number of processes; by default one a processor.
-        distributed: whether they are on a Ray cluster, whose nodes see all paths as this machine does.
-        interpolation: interpolates frames between those of the sources; levels and stride then count all
-            frames, and mid-frames are captured ones.
-        progress: hears how it goes on.
+        distributed: whether the processes run on a Ray cluster, whose nodes must share all paths.
+        interpolation: optional frame interpolation; levels and stride then count all frames, and mid-frames
+            are captured ones.
+        progress: receives the progress.
 
     Returns:
         The manifest's rows.
 
     Raises:
-        UserError: if a source cannot be read, the split is refused, the disk or the limit has no room for it,
-            the folder holds anything else, there is no cluster, pyarrow is not installed, or frames would be
-            interpolated for the pairs of GoPro.
+        UserError: if a source cannot be read, the split is refused, the data set exceeds the disk or the
+            limit, the folder contains anything else, there is no cluster, pyarrow is not installed, or the
+            recipe takes its levels from GoPro's names and frames are to be interpolated.
     """
     require_pyarrow()
     recipe, progress = recipe or Recipe(), progress or Stages()
@@ -89,7 +89,7 @@ def augment(
         scans = _scan(clips, not recipe.keep_faulty, build)
         if interpolation:
             scans = _refuse_wide(scans, interpolation, build, progress)
-        _tell(scans, progress)
+        _show_faults(scans, progress)
         exposures = _plan(recipe, split, scans, limit, interpolation.times if interpolation else 1, progress)
         done = build.done(exposures)
         missing = _estimate([item for item in exposures if item.key not in done], scans)
@@ -107,7 +107,7 @@ def _describe(
     limit: int | None,
     interpolation: Interpolation | None,
 ) -> dict[str, Any]:
-    """All that decides what a build gives, of JSON's types."""
+    """Everything that determines the data set, of JSON's types."""
     job = {
         "format": _FORMAT,
         "clips": {name: [[clip.name, clip.source] for clip in clips] for name, clips in split.items()},
@@ -120,14 +120,14 @@ def _describe(
 
 
 def _scan(clips: Sequence[Clip], faults: bool, build: Build) -> dict[str, Scan]:
-    """Look through all clips that earlier runs have not looked through: name to what was found."""
+    """Scan the clips that earlier runs have not scanned: clip's name to scan."""
     scans: dict[str, Scan] = {}
     named = {clip.name: clip for clip in clips}
     for record in build.records:
         if "clip" in record:
-            found = tuple(Fault(**fault) for fault in record["faults"])
+            recorded = tuple(Fault(**fault) for fault in record["faults"])
             clip = named[record["clip"]]
-            scans[clip.name] = Scan(clip, record["frames"], found, record["picture_bytes"])
+            scans[clip.name] = Scan(clip, record["frames"], recorded, record["picture_bytes"])
     missing = [[clip] for clip in clips if clip.name not in scans]
     for scan in build.carry_out("clips", partial(scan_clip, faults=faults), missing, len(scans)):
         scans[scan.clip.name] = scan
@@ -138,7 +138,7 @@ def _scan(clips: Sequence[Clip], faults: bool, build: Build) -> dict[str, Scan]:
 def _refuse_wide(
     scans: Mapping[str, Scan], interpolation: Interpolation, build: Build, progress: Stages
 ) -> dict[str, Scan]:
-    """Measure all gaps that earlier runs have not measured; those that are too wide become faults."""
+    """Measure the unmeasured gaps, and add those with too wide motion to the faults."""
     known: dict[Key, Measured] = {}
     for record in build.records:
         if "gap" in record:
@@ -169,14 +169,13 @@ def _refuse_wide(
     }
 
 
-def _tell(scans: Mapping[str, Scan], progress: Stages) -> None:
-    """Say what interrupts each clip."""
+def _show_faults(scans: Mapping[str, Scan], progress: Stages) -> None:
+    """Give a notice of each clip with faults."""
     for name, scan in scans.items():
-        found = scan.faults
-        if found:
-            told = "; ".join(f"frame {fault.number}: {fault.reason}" for fault in found[:_NAMED])
-            more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-            progress.noticed(f"{name}: no exposure spans {told}{more}")
+        if scan.faults:
+            shown = "; ".join(f"frame {fault.number}: {fault.reason}" for fault in scan.faults[:_SHOWN])
+            more = f"; and {len(scan.faults) - _SHOWN} more" if len(scan.faults) > _SHOWN else ""
+            progress.noticed(f"{name}: no exposure spans {shown}{more}")
 
 
 def _plan(
@@ -187,7 +186,7 @@ def _plan(
     times: int,
     progress: Stages,
 ) -> list[Exposure]:
-    """Lay exposures over the clips, whose frame rate is multiplied."""
+    """Plan the exposures of the clips; `times` multiplies their frame rate."""
     runs = {
         name: [(clip, [interpolated_run(run, times) for run in scans[clip.name].runs()]) for clip in clips]
         for name, clips in split.items()
@@ -197,8 +196,8 @@ def _plan(
     if limit is not None and size > limit:
         exposures = plan_exposures(recipe, runs, limit / size, times)
         progress.noticed(f"exposures are left out evenly: all would take about {size / 1e9:.1f} GB")
-    wanted = GOPRO_PAIRS if recipe == GOPRO else recipe.counts or {}
-    for name, count in wanted.items():
+    expected = GOPRO_PAIRS if recipe == GOPRO else recipe.counts or {}
+    for name, count in expected.items():
         found = sum(exposure.split == name for exposure in exposures)
         if found != count:
             progress.noticed(f"{found} exposures for {name}, not the {count} of the published data set")
@@ -206,7 +205,7 @@ def _plan(
 
 
 def _estimate(exposures: Sequence[Exposure], scans: Mapping[str, Scan]) -> int:
-    """Bytes that exposures take: a blurred picture compresses at least as well as a sharp one."""
+    """Size of exposures in bytes; a blurred picture compresses at least as well as a sharp one."""
     pictures = sum(scans[item.clip.name].picture_bytes * len(item.levels) for item in exposures)
     return int(pictures * MARGIN)
 

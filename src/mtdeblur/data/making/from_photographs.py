@@ -1,4 +1,4 @@
-"""From photographs to pairs or a temporal data set on disk: look at them, plan the exposures, make them."""
+"""Pairs or temporal data sets from photographs: plan the exposures, check the photographs, make them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -35,57 +35,57 @@ from mtdeblur.files.journal import plain
 from mtdeblur.media.pictures import Picture, encode_picture
 
 ACCOUNT = "simulation.json"
-"""Says how a folder of pairs was made; it is written last."""
-_FORMAT = 1  # another number when the same settings give other files
-_BLOCK = 4  # exposures of a photograph that one process makes in a row
+"""File with the settings of a folder of pairs; written last."""
+_FORMAT = 1  # increment when the same settings give other files
+_BLOCK = 4  # consecutive exposures of a photograph for one process
 
 
 def simulate(
     photographs: Sequence[Photograph],
     folder: Path,
     exposures: int,
-    how: Simulation,
+    settings: Simulation,
     inputs: Sequence[int] = (),
     *,
     workers: int | None = None,
     distributed: bool = False,
     progress: Stages | None = None,
 ) -> dict[str, str]:
-    """Build pairs, `blur/NAME-0.png` and so on with `simulation.json`, or a temporal data set.
+    """Build pairs (`blur/NAME-0.png` ... and `simulation.json`) or a temporal data set.
 
-    A temporal data set holds TL1, TL3 ... TL13; `mtdeblur.data.disk.manifest` shows its layout. Each
-    photograph is a clip; every tenth is held out for validation. Its pictures are the averages as they are,
-    without a sensor's noise and compression.
+    A temporal data set contains TL1, TL3 ... TL13; `mtdeblur.data.disk.manifest` shows its layout. Each
+    photograph is a clip; every tenth is held out for validation. Its pictures have no sensor noise or
+    compression.
 
     Args:
-        photographs: what to expose; an exposure does not depend on the other photographs.
-        folder: where to, empty or with the same build unfinished in it.
-        exposures: how many to make of each photograph.
-        how: settings; level, goal and sensor matter to pairs alone.
-        inputs: makes a temporal data set: temporal levels of the pictures in its `blur/`, dealt out in turn
-            within each split, odd, 3 to 13.
+        photographs: to expose; an exposure does not depend on the other photographs.
+        folder: to create; it must be empty or contain the same build, unfinished or finished.
+        exposures: number of exposures of each photograph.
+        settings: of the camera; level, goal and sensor apply to pairs only.
+        inputs: for a temporal data set: temporal levels of the pictures in `blur/`, odd, 3 to 13, assigned in
+            turn within each split. Empty for pairs.
         workers: number of processes; by default one a processor.
-        distributed: whether they are on a Ray cluster, whose nodes see all paths as this machine does.
-        progress: hears how it goes on, and of each photograph that cannot be exposed.
+        distributed: whether the processes run on a Ray cluster, whose nodes must share all paths.
+        progress: receives the progress, and a notice for each photograph that cannot be exposed.
 
     Returns:
-        Name of each photograph that cannot be exposed to the reason; of all others the exposures are there.
+        Name of each photograph that cannot be exposed, to the reason.
 
     Raises:
-        UserError: if a level is out of range, none of the photographs can be exposed, the disk has no room,
-            the folder holds anything else, there is no cluster, or pyarrow is not installed.
+        UserError: if a level is out of range, none of the photographs can be exposed, the disk has too little
+            space, the folder contains anything else, there is no cluster, or pyarrow is not installed.
     """
     progress = progress or Stages()
     if inputs:
         require_pyarrow()
-    plan = _plan(photographs, exposures, how, inputs)
-    job = _describe(photographs, exposures, how, inputs)
+    plan = _plan(photographs, exposures, settings, inputs)
+    job = _describe(photographs, exposures, settings, inputs)
     faults = _finished(folder, job)
     if faults is None:
         with open_build(folder, job, workers, distributed, progress) as build:
-            sizes, faults = _look(photographs, how, build, progress, distributed)
-            fine = [item for item in plan if item.photograph.name in sizes]
-            rows = _expose(fine, sizes, folder, how, build)
+            sizes, faults = _check_all(photographs, settings, build, progress, distributed)
+            usable = [item for item in plan if item.photograph.name in sizes]
+            rows = _expose(usable, sizes, folder, settings, build)
             if inputs:
                 write_manifest(folder, rows, {"job": job, "faults": faults})
             else:
@@ -98,10 +98,10 @@ def simulate(
 
 
 def _plan(
-    photographs: Sequence[Photograph], exposures: int, how: Simulation, inputs: Sequence[int]
+    photographs: Sequence[Photograph], exposures: int, settings: Simulation, inputs: Sequence[int]
 ) -> list[SimulatedExposure]:
-    """All exposures in order, whether or not their photographs can be read."""
-    levels = [replace(how, level=level, goal=1).level for level in inputs]  # refuses one out of range
+    """The exposures of all photographs, readable or not, in order."""
+    levels = [replace(settings, level=level, goal=1).level for level in inputs]  # raises if out of range
     turns = {"train": 0, "valid": 0}
     plan: list[SimulatedExposure] = []
     for index, photograph in enumerate(photographs):
@@ -112,111 +112,115 @@ def _plan(
                 plan.append(SimulatedExposure(photograph, number, split, level))
                 turns[split] += 1
             else:
-                plan.append(SimulatedExposure(photograph, number, "", how.level))
+                plan.append(SimulatedExposure(photograph, number, "", settings.level))
     return plan
 
 
 def _describe(
-    photographs: Sequence[Photograph], exposures: int, how: Simulation, inputs: Sequence[int]
+    photographs: Sequence[Photograph], exposures: int, settings: Simulation, inputs: Sequence[int]
 ) -> dict[str, Any]:
-    """All that decides what a build gives, of JSON's types."""
+    """Everything that determines the pictures, of JSON's types."""
     job = {
         "format": _FORMAT,
         "photographs": {photograph.name: photograph.source for photograph in photographs},
         "exposures": exposures,
-        "seed": how.seed,
-        "longest": how.longest,
-        **describe_crf(how.crf),
-        "motion": asdict(how.motion),
+        "seed": settings.seed,
+        "longest": settings.longest,
+        **describe_crf(settings.crf),
+        "motion": asdict(settings.motion),
     }
     if inputs:
         job |= {"level": list(inputs)}
     else:
-        job |= {"level": how.level, "goal": how.goal, "sensor": asdict(how.sensor)}
+        job |= {"level": settings.level, "goal": settings.goal, "sensor": asdict(settings.sensor)}
     return plain(job)
 
 
 def _finished(folder: Path, job: dict[str, Any]) -> dict[str, str] | None:
-    """The photographs that an earlier run, which has come to its end, could not expose; None without one.
+    """Name and fault of each photograph that a finished build could not expose; None if not finished.
 
     Raises:
-        UserError: if it was another job's.
+        UserError: if the build belongs to another job.
     """
     finished = finished_dataset(folder, job)
     if finished:
         return finished[1]["faults"]
     try:
-        made = dict(json.loads((folder / ACCOUNT).read_bytes()))
+        account = dict(json.loads((folder / ACCOUNT).read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {folder / ACCOUNT}; choose another folder") from error
-    faults = made.pop("faults", {})
-    close_finished(folder, made, job)
+    faults = account.pop("faults", {})
+    close_finished(folder, account, job)
     return faults
 
 
-class _Look(NamedTuple):
-    """What one look at a photograph tells."""
+class _Check(NamedTuple):
+    """The result of checking a photograph."""
 
     name: str
     picture_bytes: int
-    """Size of a sharp picture of it as a PNG file."""
+    """Size of its sharp picture as a PNG file."""
     fault: str = ""
     """Why it cannot be exposed."""
 
 
-def _look_at(photograph: Photograph, how: Simulation) -> _Look:
+def _check(photograph: Photograph, settings: Simulation) -> _Check:
     try:
-        image = prepare(photograph.read(), photograph.name, how.longest, how.motion)
+        image = prepare(photograph.read(), photograph.name, settings.longest, settings.motion)
     except UserError as error:
-        return _Look(photograph.name, 0, str(error))
-    edge = margin(how.motion)
+        return _Check(photograph.name, 0, str(error))
+    edge = margin(settings.motion)
     sharp = to_pixels(image[..., edge:-edge, edge:-edge])
-    return _Look(photograph.name, len(encode_picture(Picture(sharp), "png")))
+    return _Check(photograph.name, len(encode_picture(Picture(sharp), "png")))
 
 
-def _look(
-    photographs: Sequence[Photograph], how: Simulation, build: Build, progress: Stages, distributed: bool
+def _check_all(
+    photographs: Sequence[Photograph], settings: Simulation, build: Build, progress: Stages, distributed: bool
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Look at all photographs that earlier runs have not found in order.
+    """Check the photographs that are not yet in the journal as usable.
 
     Returns:
-        Name to size of a sharp picture, and name to the reason why there is none, in the photographs' order.
+        Name to size of a sharp picture, and name to fault, both in the photographs' order.
     """
-    looks = {
-        record["photograph"]: _Look(record["photograph"], record["picture_bytes"])
+    checks = {
+        record["photograph"]: _Check(record["photograph"], record["picture_bytes"])
         for record in build.records
         if "photograph" in record
     }
-    missing = {photograph.name: photograph for photograph in photographs if photograph.name not in looks}
-    for look in build.carry_out(
-        "photographs", partial(_look_at, how=how), [[it] for it in missing.values()], len(looks)
+    missing = {photograph.name: photograph for photograph in photographs if photograph.name not in checks}
+    for check in build.carry_out(
+        "photographs", partial(_check, settings=settings), [[it] for it in missing.values()], len(checks)
     ):
-        looks[look.name] = look
-        if look.fault:
-            if distributed and not _look_at(missing[look.name], how).fault:
+        checks[check.name] = check
+        if check.fault:
+            if distributed and not _check(missing[check.name], settings).fault:
                 raise UserError(
-                    f"a node does not see {missing[look.name].source}, which all nodes must share"
+                    f"a node cannot access {missing[check.name].source}, which all nodes must share"
                 )
-            progress.noticed(look.fault)
+            progress.noticed(check.fault)
         else:
-            build.note({"photograph": look.name, "picture_bytes": look.picture_bytes})
-    found = [looks[photograph.name] for photograph in photographs]
-    sizes = {look.name: look.picture_bytes for look in found if not look.fault}
+            build.note({"photograph": check.name, "picture_bytes": check.picture_bytes})
+    ordered = [checks[photograph.name] for photograph in photographs]
+    sizes = {check.name: check.picture_bytes for check in ordered if not check.fault}
     if not sizes:
         raise UserError("none of the photographs can be exposed")
-    return sizes, {look.name: look.fault for look in found if look.fault}
+    return sizes, {check.name: check.fault for check in ordered if check.fault}
 
 
 def _expose(
-    plan: Sequence[SimulatedExposure], sizes: Mapping[str, int], folder: Path, how: Simulation, build: Build
+    plan: Sequence[SimulatedExposure],
+    sizes: Mapping[str, int],
+    folder: Path,
+    settings: Simulation,
+    build: Build,
 ) -> list[Row]:
-    """Make all exposures that earlier runs have not made."""
+    """Make the exposures that earlier runs have not finished."""
     done = build.done(plan)
     missing = [item for item in plan if item.key not in done]
     pictures = sum(sizes[item.photograph.name] * (len(LEVELS) if item.split else 2) for item in missing)
-    build.check_space(int(pictures * MARGIN), "make fewer --exposures, or smaller ones by --longest")
-    forget_photographs()  # they may be others than in an earlier build
-    make = partial(make_exposure, folder=folder.absolute(), how=how)
+    build.check_space(int(pictures * MARGIN), "use fewer --exposures, or a smaller --longest")
+    forget_photographs()
+    make = partial(make_exposure, folder=folder.absolute(), settings=settings)
     return build.expose(make, plan, done, block=_BLOCK)

@@ -1,8 +1,8 @@
-"""Interpolated frames between those of a camera, which make a high-speed video of an ordinary one.
+"""Frame interpolation: high-speed video from ordinary video.
 
-Where the frame rate is multiplied by N, N - 1 frames are interpolated between two captured ones, evenly
-spaced in time. All frames are then counted anew, from 0: frame i was captured if N divides i, and is frame
-i / N of the clip. Mid-frames of exposures are captured frames, so no sharp picture is an interpolated one.
+To multiply the frame rate by N, N - 1 frames are interpolated between two captured frames, evenly spaced
+in time. Indices then count all frames from 0: frame i is captured if N divides i, and is frame i / N of
+the clip. Mid-frames of exposures are captured frames, so no sharp picture is interpolated.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from mtdeblur.errors import UserError
 
 Pixels = NDArray[Any]
 TIMES = (2, 4, 8)
-"""What the frame rate can be multiplied by."""
+"""Supported factors of the frame rate."""
 MAX_MOTION, MAX_DISAGREEMENT = 64.0, 3.0  # pixels; see docs/experiments/interpolation.md
 
 
 class FrameMotion(NamedTuple):
-    """How far things move from one captured frame to the next, as an interpolator sees it.
+    """An interpolator's estimate of the motion between two frames.
 
     Attributes:
-        pixels: by how far, in pixels.
-        disagreement: how far two estimates of it are apart, in pixels: from the middle to the frame before,
-            and from the middle to the frame after. They are opposite where things move evenly.
+        pixels: length of the motion in pixels.
+        disagreement: length in pixels of the sum of two flows, from the middle to the frame before and
+            to the frame after; 0 for uniform motion.
     """
 
     pixels: float
@@ -35,23 +35,24 @@ class FrameMotion(NamedTuple):
 
 
 class Interpolator(Protocol):
-    """Interpolates frames. It is called in worker processes, so it must be something that pickle takes.
+    """A frame interpolator. It must be picklable, because it is called in worker processes.
 
-    Two that compare equal share what they have made in a process: best is a frozen dataclass.
+    Consecutive exposures share interpolated frames if their interpolators are equal, such as frozen
+    dataclasses.
     """
 
     @property
     def name(self) -> str:
-        """What tells it from others that give other frames."""
+        """Name for the manifest; interpolators with different results need different names."""
         ...
 
     def between(self, before: Pixels, after: Pixels, time: float) -> Pixels:
-        """The frame at a time in (0, 1) between two frames; the same input always gives the same frame.
+        """Interpolate one frame; the result depends on the arguments alone.
 
         Args:
             before: (H, W, 3) RGB, uint8 or uint16.
             after: the next frame, of the same shape and dtype.
-            time: 0 would be `before`, and 1 `after`.
+            time: in (0, 1); 0 is the time of `before`, 1 that of `after`.
 
         Returns:
             A frame of the same shape and dtype.
@@ -59,19 +60,19 @@ class Interpolator(Protocol):
         ...
 
     def motion(self, before: Pixels, after: Pixels) -> FrameMotion:
-        """How far things move from one frame to the next."""
+        """Estimate the motion between two frames, as `between` takes them."""
         ...
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """How frames are interpolated.
+    """Settings of frame interpolation.
 
     Attributes:
-        interpolator: makes the frames.
-        times: what the frame rate is multiplied by: 2, 4 or 8.
-        max_motion: no exposure spans two captured frames between which things move farther, in pixels.
-        max_disagreement: nor such between which the estimates of motion disagree by more, in pixels.
+        interpolator: the interpolator.
+        times: factor of the frame rate: 2, 4 or 8.
+        max_motion: largest `FrameMotion.pixels` to interpolate over.
+        max_disagreement: largest `FrameMotion.disagreement` to interpolate over.
 
     Raises:
         UserError: if `times` is another number, or a limit is not positive.
@@ -89,7 +90,7 @@ class Interpolation:
             raise UserError("the largest motion to interpolate must be more than 0 pixels")
 
     def refusal(self, motion: FrameMotion) -> str:
-        """Why nothing is interpolated over such a motion; empty if it is."""
+        """The reason not to interpolate over a motion, or an empty string."""
         if not motion.pixels <= self.max_motion:
             return f"it moves by {motion.pixels:.0f} pixels, too wide to interpolate"
         if not motion.disagreement <= self.max_disagreement:
@@ -97,7 +98,7 @@ class Interpolation:
         return ""
 
     def describe(self) -> dict[str, Any]:
-        """All that decides what it gives, of JSON's types."""
+        """All settings that change the result, as JSON types."""
         return {
             "times": self.times,
             "by": self.interpolator.name,
@@ -108,11 +109,11 @@ class Interpolation:
 
 @dataclass(frozen=True)
 class Gap:
-    """Two captured frames that follow each other.
+    """Two consecutive captured frames.
 
     Attributes:
-        clip: where they are.
-        index: of the later one.
+        clip: the clip.
+        index: of the later frame.
     """
 
     clip: Clip
@@ -120,17 +121,17 @@ class Gap:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What no other gap of the clips is called."""
+        """Unique key."""
         return self.clip.name, self.index
 
 
 class Measured(NamedTuple):
-    """What is known of a gap.
+    """The measurement of a gap.
 
     Attributes:
-        key: the gap's.
-        number: of its later frame.
-        motion: between its frames.
+        key: of the gap.
+        number: of the later frame (`Frame.number`).
+        motion: between the two frames.
     """
 
     key: tuple[str, int]
@@ -139,7 +140,7 @@ class Measured(NamedTuple):
 
 
 def measure_gap(gap: Gap, interpolator: Interpolator) -> Measured:
-    """How far things move over a gap.
+    """Measure the motion between the two frames of a gap.
 
     Raises:
         UserError: if a frame cannot be read, or the two differ in size or depth.
@@ -152,7 +153,7 @@ def measure_gap(gap: Gap, interpolator: Interpolator) -> Measured:
 
 @lru_cache(maxsize=1)
 def _captured_of(clip: Clip) -> FrameWindow:
-    """Gaps of one clip that follow each other in a process share what is decoded."""
+    """A clip's frames, shared by consecutive gaps of the clip in a process."""
     return FrameWindow(clip)
 
 
@@ -162,7 +163,7 @@ def _check_alike(clip: Clip, frames: Sequence[tuple[Frame, Pixels]]) -> None:
 
 
 def interpolated_run(captured: range, times: int) -> range:
-    """The frames from the first to the last of a run of captured frames, counted anew."""
+    """A run of captured frames as a run of all frames, from its first to its last captured frame."""
     return range(captured.start * times, (captured.stop - 1) * times + 1)
 
 
@@ -170,8 +171,8 @@ class DenseFrame(NamedTuple):
     """A frame, captured or interpolated.
 
     Attributes:
-        since: number of the captured frame that it is, or that comes before it.
-        until: number of the captured frame that it is, or that comes after it.
+        since: number of the captured frame at its time or before (`Frame.number`).
+        until: number of the captured frame at its time or after.
         pixels: (H, W, 3) RGB, uint8 or uint16.
     """
 
@@ -181,11 +182,13 @@ class DenseFrame(NamedTuple):
 
 
 class DenseWindow:
-    """Runs of a clip's frames with interpolated ones; runs that advance and overlap make each frame once.
+    """Reads runs of a clip's captured and interpolated frames.
+
+    Runs that advance and overlap decode and interpolate each frame once.
 
     Args:
         clip: the clip.
-        interpolation: how; None: there are the captured frames alone.
+        interpolation: None for the captured frames alone.
     """
 
     def __init__(self, clip: Clip, interpolation: Interpolation | None = None) -> None:
@@ -195,10 +198,10 @@ class DenseWindow:
         self._made: dict[int, Pixels] = {}
 
     def run(self, first: int, count: int) -> list[DenseFrame]:
-        """`count` frames from number `first` on, counted anew.
+        """`count` frames from index `first` on; captured and interpolated frames count.
 
         Raises:
-            UserError: if the clip has no such frames, or they cannot be read, or differ in size or depth.
+            UserError: if the clip has no such frames, they cannot be read, or their size changes.
         """
         places = [divmod(index, self._times) for index in range(first, first + count)]
         begin, end = places[0][0], places[-1][0] + bool(places[-1][1])

@@ -1,4 +1,4 @@
-"""Which exposures are made: levels, how exposures are laid over the frames, and the paper's two data sets."""
+"""Planning of exposures: levels, positions in the clips, and the recipes of the paper's two data sets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which exposures are made of clips.
+    """Levels and positions of the exposures of a temporal data set.
 
     Attributes:
-        inputs: temporal levels of the blurred pictures, dealt out in turn within each split; 2 or more. An
-            even level has two frames in its middle, of which the later one is the sharp picture. Empty: each
-            clip's exposures have the level in its GoPro name.
-        goals: further levels that are stored beside them, odd, 3 or more.
-        stride: frames from one mid-frame to the next; None: exposures share no frame and leave none out.
-        counts: split to the number of exposures wanted, spread evenly over its clips' frames whatever the
-            stride. Where no clip is for validation, the ends of the training clips are held out for it.
-        keep_faulty: lay exposures over scene cuts, lost and repeated frames as well.
+        inputs: temporal levels of the blurred pictures, 2 or more, assigned in turn within each split. An
+            even level has two middle frames; the later one is the sharp picture. Empty: each clip's
+            exposures have the level in its GoPro name.
+        goals: further levels to store, odd, 3 or more.
+        stride: frames from one mid-frame to the next; None: exposures are adjacent and share no frame.
+        counts: split to number of exposures, spread evenly over its clips' frames regardless of the stride.
+            If no clip is for validation, the ends of the training clips are held out for it.
+        keep_faulty: whether exposures may span scene cuts, lost and repeated frames.
 
     Raises:
         UserError: if a level or the stride is out of range.
@@ -45,12 +45,12 @@ class Recipe:
 
     @property
     def window(self) -> int:
-        """Frames that an exposure takes, whatever its level; 0 where that is the clip's own affair."""
+        """Frames of an exposure, the same for all levels; 0 if they depend on the clip's name."""
         return max((*self.inputs, *self.goals)) if self.inputs else 0
 
 
 T_GOPRO = Recipe(counts={"train": 5500, "valid": 110, "test": 1200})
-"""T-GoPro of the paper, from GOPRO_Large_all: TL7, 9, 11, 13 evenly as inputs, TL3 to TL13 as goals."""
+"""The paper's T-GoPro, from GOPRO_Large_all: inputs TL7, 9, 11, 13 in equal shares, goals TL3 to TL13."""
 
 GOPRO = Recipe(inputs=(), goals=(), keep_faulty=True)
 """The pairs of GoPro, from GOPRO_Large_all: 2,103 for training and 1,111 for testing."""
@@ -64,11 +64,11 @@ class Exposure:
     """One exposure to make.
 
     Attributes:
-        split: what it is for.
-        clip: where its frames are.
+        split: train, valid or test.
+        clip: the clip of its frames.
         middle: index of its mid-frame.
         level: temporal level of its blurred picture.
-        goals: further levels that are stored.
+        goals: further levels to store.
     """
 
     split: str
@@ -79,12 +79,12 @@ class Exposure:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What no other exposure of a data set is called."""
+        """Unique key within the data set."""
         return self.split, self.clip.name, self.middle
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """All levels that are stored, TL1 included, growing."""
+        """All levels to store, TL1 included, increasing."""
         return tuple(sorted({1, self.level, *self.goals}))
 
 
@@ -95,23 +95,23 @@ Runs = Sequence[tuple[Clip, Sequence[range]]]
 def plan_exposures(
     recipe: Recipe, splits: Mapping[str, Runs], keep: float = 1.0, grid: int = 1
 ) -> list[Exposure]:
-    """Lay exposures over the clips of each split, in order.
+    """Plan the exposures of the clips of each split, in order.
 
     Args:
-        recipe: how.
+        recipe: levels and positions.
         splits: the clips of each split.
         keep: share of each split's exposures to keep, spread evenly.
-        grid: mid-frames are multiples of this; the stride is rounded up to one.
+        grid: mid-frames are multiples of this number; the stride is rounded up to a multiple of it.
 
     Raises:
-        UserError: if the clips hold fewer exposures than wanted, or none, or one's own level is not known.
+        UserError: if there is room for too few exposures, or a clip's name has no level where it is needed.
     """
     places = {
         split: [(clip, _middles(recipe, clip, runs, grid)) for clip, runs in splits[split]]
         for split in splits
     }
     if recipe.counts:
-        places = _spread(places, recipe)
+        places = _pick_counts(places, recipe)
     exposures: list[Exposure] = []
     for split in SPLITS:
         flat = [(clip, middle) for clip, middles in places.get(split, ()) for middle in middles]
@@ -120,7 +120,7 @@ def plan_exposures(
             exposures.append(Exposure(split, clip, middle, level, recipe.goals))
     if not exposures:
         raise UserError(
-            "no exposure fits; the clips are too short or interrupted too often, or the limit is too small"
+            "no exposure fits: the clips are too short or have too many faults, or the limit is too small"
         )
     return exposures
 
@@ -131,13 +131,13 @@ def goals_below(inputs: Sequence[int]) -> tuple[int, ...]:
 
 
 def pick_evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of the items, spread evenly, in their order; all if there are no more."""
+    """At most `count` of the items, spread evenly, in their order."""
     count = min(count, len(items))
     return [items[index * len(items) // count] for index in range(count)]
 
 
 def _middles(recipe: Recipe, clip: Clip, runs: Sequence[range], grid: int) -> list[int]:
-    """Where the mid-frames of a clip's exposures can lie: everywhere if they are to be counted out."""
+    """Possible mid-frames of a clip's exposures: all on the grid if the recipe counts exposures."""
     if not recipe.inputs:
         return _official_middles(clip, sum(len(run) for run in runs))
     window = recipe.window
@@ -154,39 +154,39 @@ def _round_up(number: int, grid: int) -> int:
 
 
 def _official_middles(clip: Clip, frames: int) -> list[int]:
-    """The sharp frames of the official pairs: the middles of consecutive windows that share no frame.
+    """The mid-frames of the official pairs: the middles of adjacent windows without shared frames.
 
     A window that would begin before the first frame is moved to it.
     """
-    level, lost = own_level(clip), lost_frames(clip)
+    level, missing = own_level(clip), lost_frames(clip)
     middle = level // 2
-    return [max(middle, middle - lost + index * level) for index in range(frames // level)]
+    return [max(middle, middle - missing + index * level) for index in range(frames // level)]
 
 
 Places = dict[str, list[tuple[Clip, list[int]]]]
 
 
-def _spread(places: Places, recipe: Recipe) -> Places:
-    """As many exposures for each split as wanted, of those that its clips can hold."""
+def _pick_counts(places: Places, recipe: Recipe) -> Places:
+    """Pick the recipe's number of exposures for each split."""
     counts = dict(recipe.counts or {})
     if counts.get("valid") and not places.get("valid") and places.get("train"):
         share = counts["valid"] / (counts["valid"] + counts["train"])
         places = {**places, **_hold_out_ends(places["train"], share, recipe.window)}
-    spread: Places = {}
+    picked: Places = {}
     for split, count in counts.items():
         flat = [(clip, middle) for clip, middles in places.get(split, ()) for middle in middles]
         if flat and len(flat) < count:
             raise UserError(
-                f"{count} exposures are wanted for {split}, but its {len(places[split])} clips hold no more "
-                f"than {len(flat)}; give all of GOPRO_Large_all, or --level and --stride instead of a preset"
+                f"{split} needs {count} exposures, but its {len(places[split])} clips have room for "
+                f"{len(flat)}; give all of GOPRO_Large_all, or --level and --stride instead of a preset"
             )
         chosen = pick_evenly(flat, count)
-        spread[split] = [(clip, [m for c, m in chosen if c == clip]) for clip, _ in places.get(split, ())]
-    return spread
+        picked[split] = [(clip, [m for c, m in chosen if c == clip]) for clip, _ in places.get(split, ())]
+    return picked
 
 
 def _hold_out_ends(train: list[tuple[Clip, list[int]]], share: float, window: int) -> Places:
-    """The last places of each training clip for validation, and those that share no frame with them."""
+    """Split training clips: their last exposures for validation, those without shared frames for training."""
     kept: Places = {"train": [], "valid": []}
     for clip, middles in train:
         ends = middles[len(middles) - round(len(middles) * share) :]

@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class RayProcess(Executor):
-    """One process somewhere on the cluster, which keeps a processor to itself from its first call on.
+    """A process on the cluster; it reserves a processor from its first call on.
 
     Args:
-        start: gives a Ray actor of `_Worker`.
+        start: returns a Ray actor of `_Worker`.
     """
 
     def __init__(self, start: Callable[[], Any]) -> None:
@@ -29,15 +29,15 @@ class RayProcess(Executor):
         return self._start()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call a function there; it, what it takes and what it gives are pickled."""
+        """Call a function in the process; function, arguments and result are pickled."""
         return self._actor.work.remote(partial(fn, *args, **kwargs)).future()
 
 
 class _Worker:
-    """What runs on the cluster."""
+    """The actor on the cluster."""
 
     def __init__(self, folder: str) -> None:
-        with suppress(OSError):  # a node need not see it where all paths are absolute
+        with suppress(OSError):  # not needed if all paths are absolute
             os.chdir(folder)
 
     def work(self, call: Callable[[], Any]) -> Any:
@@ -46,17 +46,17 @@ class _Worker:
 
 @contextmanager
 def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
-    """Processes spread over the nodes of the cluster that RAY_ADDRESS names, or that runs on this machine.
+    """Processes spread over the nodes of the Ray cluster at RAY_ADDRESS or on this machine.
 
-    They end with the block, and with this process if it is killed. Relative paths mean in them what they
-    mean here, on nodes that see the current folder.
+    They end with the block, and with this process if it is killed. Relative paths keep their meaning on nodes
+    that share the current folder.
 
     Args:
-        workers: number that is wanted; by default one a processor of the cluster.
+        workers: number of processes; by default one a processor of the cluster.
 
     Raises:
-        UserError: if Ray is not installed, there is no cluster, or a worker is lost; whatever
-            a submitted function raised, if its future is asked for the result within the block.
+        UserError: if Ray is not installed, there is no cluster, or a worker is lost.
+        Exception: of a submitted function whose result is requested within the block.
     """
     api = require("ray", "ray", "--distributed")
     joined = not api.is_initialized()
@@ -68,7 +68,7 @@ def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
         yield [RayProcess(partial(actor.remote, os.getcwd())) for _ in range(count)]
     except ConnectionError as error:
         raise UserError(
-            "found no Ray cluster: start one with ray start --head, or set RAY_ADDRESS to one's HOST:PORT"
+            "found no Ray cluster: start one with ray start --head, or set RAY_ADDRESS to its HOST:PORT"
         ) from error
     except api.exceptions.RayTaskError as error:
         if not isinstance(error.cause, api.exceptions.RayError):
@@ -77,8 +77,7 @@ def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
         raise UserError(f"a node cannot work ({why}); install the same mtdeblur on every node") from error
     except api.exceptions.RayError as error:
         raise UserError(
-            "a worker or its node was lost, perhaps for want of memory; what is done is kept: repeat the "
-            "command"
+            "a worker or its node was lost, perhaps for lack of memory; repeat the command to resume"
         ) from error
     finally:
         if joined:

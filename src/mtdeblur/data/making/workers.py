@@ -1,4 +1,4 @@
-"""Carries out many independent tasks, in this process, in several or on a cluster, and what hears of them."""
+"""A worker pool for independent tasks: in this process, in several, or on a Ray cluster."""
 
 import multiprocessing
 import os
@@ -19,51 +19,51 @@ Result = TypeVar("Result")
 
 
 class Stages:
-    """Hears how long work goes on; the methods do nothing here, and a progress display overrides them."""
+    """Receiver of the progress of long work; a progress display overrides the empty methods."""
 
     def began(self, what: str, total: int, done: int) -> None:
-        """A stage begins: so many of these, of which earlier runs have done so many."""
+        """A stage of `total` items begins, of which earlier runs have finished `done`."""
 
     def advanced(self) -> None:
-        """One more of the stage is done."""
+        """One more item of the stage is finished."""
 
     def noticed(self, notice: str) -> None:
-        """Something that the user should know, in one line."""
+        """A one-line notice for the user."""
 
 
 class Runner(Protocol):
-    """What `open_runner` gives."""
+    """The worker pool of `open_runner`."""
 
     def __call__(
         self, function: Callable[[Task], Result], blocks: Sequence[Sequence[Task]], /
     ) -> Generator[Result]:
         """Apply a function to every task of every block.
 
-        The tasks of a block go to the same process one after the other, so that what one has read serves the
-        next. A process works on one task at a time, and its result is given as soon as it is there: what is
-        in flight does not grow with the number of tasks.
+        The tasks of a block go to the same process one after the other, so that they can share a cache. A
+        process has one task at a time, and results are yielded as soon as they are available: memory does not
+        grow with the number of tasks.
 
         Args:
-            function: of a module, or a partial of one, and picklable with tasks and results.
+            function: picklable, as are its tasks and results.
             blocks: the tasks.
 
         Yields:
-            The results, in the order of the tasks if there is one worker, otherwise in no order.
+            The results, in the order of the tasks if there is one worker, otherwise as they finish.
         """
         ...
 
 
 @contextmanager
 def open_runner(workers: int | None = None, distributed: bool = False) -> Generator[Runner]:
-    """Keep processes for tasks while the block runs; each starts with its first task.
+    """Open a worker pool; each process starts with its first task.
 
     Args:
-        workers: number of processes, by default one a processor; 1 stands for this one, which also takes a
-            single block.
-        distributed: whether the processes are on a Ray cluster; see `ray_processes`.
+        workers: number of processes; by default one a processor. With 1 worker, or a single block, the tasks
+            run in this process.
+        distributed: whether the processes run on a Ray cluster; see `ray_processes`.
 
     Raises:
-        UserError: if a worker process dies, or there is no cluster; whatever a function raises otherwise.
+        UserError: if a worker process dies, or there is no cluster; any exception of a function.
     """
     opened = ray_processes(workers) if distributed else _local_processes(workers or _processors())
     with opened as processes:
@@ -84,7 +84,7 @@ def _run_tasks(
     running: dict[Future[Result], tuple[Executor, Iterator[Task]]] = {}
 
     def feed(process: Executor, tasks: Iterator[Task]) -> None:
-        """Give a process its next task: of its block, or of the next block."""
+        """Submit a process's next task: from its block, or from the next block."""
         while True:
             for task in tasks:
                 running[process.submit(function, task)] = process, tasks
@@ -117,13 +117,13 @@ def _local_processes(count: int) -> Generator[list[ProcessPoolExecutor]]:
             yield [stack.enter_context(pool) for pool in pools]
         except BrokenProcessPool as error:
             raise UserError(
-                "a worker process was killed, perhaps for want of memory; what is done is kept: repeat the "
-                "command with fewer --workers"
+                "a worker process was killed, perhaps for lack of memory; repeat the command with fewer "
+                "--workers to resume"
             ) from error
 
 
 def _start_worker() -> None:
-    """Let Ctrl-C to the parent process, and end when that one is killed."""
+    """Leave Ctrl-C to the parent process, and exit when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""Layouts of other programs' weights, one file a program; `mtdeblur.weights.foreign` lists them."""
+"""Layouts of other programs' weights, one file for each program; `mtdeblur.weights.foreign` lists them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 class Translation(NamedTuple):
-    """Weights of another program in this one's terms.
+    """Weights of another program, translated to a network of this one.
 
     Attributes:
         network: name of the registered network.
         options: of that network.
-        state: what `create_network(network, **options)` has for a state dict. For a network in its adapter,
-            names begin with `network.`
+        state: state dict for `create_network(network, **options)`. For a network in an adapter, names begin
+            with `network.`
     """
 
     network: str
@@ -25,10 +25,10 @@ class Layout(NamedTuple):
     """One program's layout.
 
     Attributes:
-        name: what errors call it, with the files that it is found in.
-        mark: name of a parameter by which it is recognised; no other layout has it.
-        translate: from that program's state dict, without the wrappings that `mtdeblur.weights.foreign` takes
-            off, to ours; raises ValueError or LookupError if the state dict is not as it should be.
+        name: for errors, with the usual file names.
+        mark: name of a parameter that no other layout has.
+        translate: from that program's unwrapped state dict to ours; raises ValueError or LookupError if the
+            state dict is invalid.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The layout of DeepDeblur-PyTorch's released `MSResNet`: bodies and upscalings, the finest scale first."""
+"""The layout of DeepDeblur-PyTorch's released `MSResNet`: bodies and upscalings from the finest scale on."""
 
 import re
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ _CONVOLUTIONS = {"0": "conv1", "2": "conv2"}
 
 
 def translate(state: Mapping[str, Tensor]) -> Translation:
-    """Rename the parameters; ours number scales from the coarsest, and an upscaling is the finer one's.
+    """Rename the parameters; ours count scales from the coarsest, and upscalings belong to the finer scale.
 
     Raises:
         ValueError: if a name is unknown.
     """
-    bodies = {name: found for name in state if (found := _BODY.fullmatch(name))}
-    scales = 1 + max(int(found[1]) for found in bodies.values())
-    last = max(int(found[2]) for found in bodies.values())  # layer of a body: its last convolution
+    bodies = {name: match for name in state if (match := _BODY.fullmatch(name))}
+    scales = 1 + max(int(match[1]) for match in bodies.values())
+    last = max(int(match[2]) for match in bodies.values())  # layer of a body: its last convolution
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
-        if found := bodies.get(name):
-            layer = int(found[2])
-            if found[3]:
-                place = f"blocks.{layer - 1}.{_CONVOLUTIONS[found[3]]}"
+        if match := bodies.get(name):
+            layer = int(match[2])
+            if match[3]:
+                place = f"blocks.{layer - 1}.{_CONVOLUTIONS[match[3]]}"
             else:
                 place = "tail" if layer == last else "head"
-            renamed[f"levels.{scales - 1 - int(found[1])}.{place}.{found[4]}"] = value
-        elif found := _UPSCALING.fullmatch(name):
-            renamed[f"levels.{scales - int(found[1])}.upscale.{found[2]}"] = value
+            renamed[f"levels.{scales - 1 - int(match[1])}.{place}.{match[4]}"] = value
+        elif match := _UPSCALING.fullmatch(name):
+            renamed[f"levels.{scales - int(match[1])}.upscale.{match[2]}"] = value
         else:
             raise ValueError(f"{name} is no parameter of DeepDeblur")
     width = renamed["levels.0.head.weight"].shape[0]  # (width, 3, 5, 5)

@@ -1,8 +1,8 @@
 """The layout of the released DMPHN: a folder with a state dict for every encoder and decoder.
 
-Files are `encoder_lv1.pkl`, `decoder_lv1.pkl` and so on, level 1 being the whole picture; those of a stack
-are `encoder_s1_lv1.pkl` and so on. Layers have numbers that count activations too, with two layers of
-parameters, 0 and 2, in every residual block.
+Files are `encoder_lv1.pkl`, `decoder_lv1.pkl` and so on, where level 1 is the whole picture; those of a stack
+are `encoder_s1_lv1.pkl` and so on. Layer numbers count activations too; every residual block has parameters
+in its layers 0 and 2.
 """
 
 import re
@@ -32,14 +32,14 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
     renamed: dict[str, Tensor] = {}
     levels = stack = 1
     for name, value in state.items():
-        found = _NAME.fullmatch(name)
-        layer = _LAYERS[found[1]].get(int(found[4])) if found else None
-        if found is None or layer is None:
+        match = _NAME.fullmatch(name)
+        layer = _LAYERS[match[1]].get(int(match[4])) if match else None
+        if match is None or layer is None:
             raise ValueError(f"{name} is no parameter of DMPHN")
-        stage, level = int(found[2] or 1), int(found[3])
+        stage, level = int(match[2] or 1), int(match[3])
         levels, stack = max(levels, level), max(stack, stage)
-        place = f"network.stages.{stage - 1}.{found[1]}s.{level - 1}"
-        renamed[f"{place}.{layer}.{_CONVOLUTIONS[found[5]]}{found[6]}"] = value
+        place = f"network.stages.{stage - 1}.{match[1]}s.{level - 1}"
+        renamed[f"{place}.{layer}.{_CONVOLUTIONS[match[5]]}{match[6]}"] = value
     first = renamed["network.stages.0.encoders.0.0.weight"]  # (width, 3, 3, 3)
     options = {"levels": levels, "stack": stack, "width": first.shape[0]}
     return Translation("dmphn", options, renamed)

@@ -1,6 +1,6 @@
-"""The layout of MAXIM's release for TensorFlow.js: a graph that was exported from Flax.
+"""The layout of MAXIM's release for TensorFlow.js: a graph exported from Flax.
 
-A parameter is known by the operation that takes it in, whose name has the path of its Flax module.
+A parameter is identified by the operation that uses it, whose name contains the path of its Flax module.
 """
 
 import math
@@ -17,24 +17,24 @@ _OPERATION = r"(Conv2D|conv2d_transpose)|einsum/(Einsum)|jit_fn_/Mul_\d+|jit_fn_
 _NAME = re.compile(rf"{_SCOPE}(.+)/(?:{_OPERATION}):1")
 
 
-def _supervised(found: re.Match[str]) -> str:
-    """Supervised attention is part of the stage that follows, save for a stage's picture at full size."""
-    stage, level, convolution = (int(number) for number in found.groups())
+def _supervised(match: re.Match[str]) -> str:
+    """Name in supervised attention, which belongs to the next stage, except for the full-size output."""
+    stage, level, convolution = (int(number) for number in match.groups())
     if convolution == 1 and level == 0:
         return f"stages.{stage}.output"
     return f"stages.{stage + 1}.supervise.{level}.{('feature', 'image', 'attention')[convolution]}"
 
 
-def _resized(found: re.Match[str]) -> str:
-    """Eighteen to a stage: nine that join encoders, then nine that join skips, their sources backwards."""
-    stage, rest = divmod(int(found[1]), 18)
+def _resized(match: re.Match[str]) -> str:
+    """Name of a resizing: in each stage nine that join encoders, then nine for skips in reverse order."""
+    stage, rest = divmod(int(match[1]), 18)
     join, number = divmod(rest, 9)
     level, source = 2 - number // 3, number % 3
     return f"stages.{stage}.skip.{level}.{2 - source}" if join else f"stages.{stage}.bridge.{level}.{source}"
 
 
 _RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    # carried out one after the other: first what a name means in its place
+    # applied in order: first names that depend on their context
     (r"stage_(\d)_supervised_attention_module_(\d)/Conv_([012])", _supervised),
     (r"UpSampleRatio_(\d+)/Conv_0", _resized),
     (r"(input_fuse_sam_\d|cross_gating_block(?:_\d)?)/Conv_0", r"\1/project_x"),
@@ -59,7 +59,7 @@ _RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"stage_(\d)_decoder_block_(\d)/ConvTranspose_0", r"stages.\1.up.\2"),
     (r"stage_(\d)_decoder_block_(\d)/UNetEncoderBlock_0", r"stages.\1.decoder.\2"),
     (r"stage_(\d)_output_conv_0", r"stages.\1.output"),
-    # parts of these
+    # parts of blocks
     (r"SplitHeadMultiAxisGmlpLayer_", "mix."),
     (r"channel_attention_block_1_?(\d)", r"attend.\1"),
     (r"SplitHeadMultiAxisGating_", "gate_"),
@@ -77,7 +77,7 @@ _RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 
 
 def translate(state: Mapping[str, Tensor]) -> Translation:
-    """Rename the parameters; what the graph computes shapes with, integers and single numbers, is left out.
+    """Rename the parameters; integers and single numbers, from which the graph computes shapes, are left out.
 
     Args:
         state: constants under `OPERATION:POSITION`, see `mtdeblur.weights.tfjs`.
@@ -89,10 +89,10 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
     for name, value in state.items():
         if not value.is_floating_point() or value.numel() == 1:
             continue
-        found = _NAME.fullmatch(name)
-        if found is None:
+        match = _NAME.fullmatch(name)
+        if match is None:
             raise ValueError(f"{name} is no parameter of MAXIM")
-        path, convolution, dense, bias = found.groups()
+        path, convolution, dense, bias = match.groups()
         for theirs, ours in _RULES:
             path = re.sub(theirs, ours, path)
         if convolution:  # (h, w, i, o) to (o, i, h, w); transposed (h, w, o, i) to (i, o, h, w)

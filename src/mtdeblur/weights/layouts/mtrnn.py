@@ -1,9 +1,8 @@
-"""The parameter layout of the authors' released MT-RNN (`model_best.pt`), to and fro.
+"""The parameter layout of the authors' released MT-RNN (`model_best.pt`), in both directions.
 
-Their program works on 0..255 and calls its modules `conv1_1` .. `conv6_4` and `img_prd`; two fixed 1x1
-convolutions, `sub_mean` and `add_mean`, shift the mean colour. `mtdeblur.networks.mtrnn.MTRNN` keeps its
-parameters on the same scale and the shift as a constant, so that the conversion only renames: it is exact,
-bit for bit, in both directions.
+Their program uses values of 0..255 and modules `conv1_1` .. `conv6_4` and `img_prd`; two fixed 1x1
+convolutions, `sub_mean` and `add_mean`, shift the mean colour. `mtdeblur.networks.mtrnn.MTRNN` has parameters
+of the same scale and the shift as a constant, so the conversion only renames and is exact.
 """
 
 from collections.abc import Mapping
@@ -51,7 +50,7 @@ def from_authors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: theirs.
 
     Returns:
-        The same tensors under our names; `sub_mean` and `add_mean` are checked and left out.
+        The tensors under our names; `sub_mean` and `add_mean` are checked and left out.
 
     Raises:
         ValueError: if a name is unknown, or the mean colour is not the released model's.

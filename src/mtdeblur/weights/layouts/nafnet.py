@@ -1,4 +1,4 @@
-"""The layout of the released NAFNet: one file that BasicSR wrote."""
+"""The layout of the released NAFNet: one file written by BasicSR."""
 
 import re
 from collections.abc import Mapping

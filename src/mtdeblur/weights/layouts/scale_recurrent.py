@@ -1,6 +1,6 @@
 """The layout of the released scale-recurrent network: a TensorFlow checkpoint of its colour model.
 
-The models for grey images have the same names; the one with the LSTM has more, which are not known here.
+The models for grey images have the same names; the model with LSTM has further ones and is not supported.
 """
 
 import re
@@ -20,20 +20,20 @@ _SINGLE = {
     "dec1_4": "up1",
     "dec1_0": "tail",
 }
-_BLOCKS = {  # those of a decoder are carried out from the last number to the first
+_BLOCKS = {  # a decoder's blocks run from the last number to the first
     f"{theirs}{level}_{number}": f"{ours}{level}.{place}"
     for level in (1, 2, 3)
     for theirs, ours, numbers in (("enc", "encoder", (2, 3, 4)), ("dec", "decoder", (3, 2, 1)))
     for place, number in enumerate(numbers)
 }
 _NOT_THE_NETWORK = re.compile(r"global_step|beta[12]_power(_\d+)?|.*/Adam(_\d+)?")
-"""What the optimiser keeps."""
+"""State of the optimiser."""
 
 
 def translate(state: Mapping[str, Tensor]) -> Translation:
-    """Rename the parameters; a kernel, transposed or not, has height and width first and the outputs last.
+    """Rename the parameters and permute kernels from (h, w, i, o) to (o, i, h, w).
 
-    Of a transposed convolution that is what it takes in, as it is for PyTorch.
+    For a transposed convolution, o is the number of inputs, as in PyTorch.
 
     Raises:
         ValueError: if a name is unknown.
@@ -42,13 +42,13 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
     for name, value in state.items():
         if _NOT_THE_NETWORK.fullmatch(name):
             continue
-        found = _NAME.fullmatch(name)
-        place = (_BLOCKS if found[2] else _SINGLE).get(found[1]) if found else None
-        if found is None or place is None:
+        match = _NAME.fullmatch(name)
+        place = (_BLOCKS if match[2] else _SINGLE).get(match[1]) if match else None
+        if match is None or place is None:
             raise ValueError(f"{name} is no parameter of the scale-recurrent network without LSTM")
-        place = f"{place}.{found[2]}" if found[2] else place
+        place = f"{place}.{match[2]}" if match[2] else place
         turned = value.permute(3, 2, 0, 1) if value.dim() == 4 else value  # (h, w, i, o) to (o, i, h, w)
-        renamed[f"{place}.{_KINDS[found[3]]}"] = turned.contiguous()
+        renamed[f"{place}.{_KINDS[match[3]]}"] = turned.contiguous()
     width, inputs = renamed["head.weight"].shape[:2]
     options = {"width": width, "grey": inputs == 2, "corners": True}
     return Translation("scale_recurrent", options, renamed)
