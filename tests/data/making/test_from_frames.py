@@ -97,21 +97,6 @@ def test_gopros_pairs_have_each_clips_own_level(footage, tmp_path, heard):
     ]
 
 
-def repeat(before, after):
-    return [before, after]
-
-
-def test_the_interpolator_is_used_and_noted(footage, tmp_path):
-    rows = augment([footage / "test"], tmp_path / "set", SMALL, workers=1, interpolate=repeat)
-    row = next(row for row in rows if row.level == 3)
-    number = int(row.name)
-    clip = footage / "test/GOPR0384_11_00"
-    frames = [np.asarray(Image.open(clip / f"{number + n:06d}.png")).astype(float) for n in (-1, 0, 1)]
-    weighted = (2 * frames[0] + 3 * frames[1] + 2 * frames[2]) / 7
-    assert np.abs(np.asarray(Image.open(tmp_path / "set" / row.path)) - weighted).max() <= 0.501
-    assert read_manifest(tmp_path / "set")[1]["job"]["interpolate"].endswith("repeat")
-
-
 # -- limits and refusals
 
 

@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mtdeblur.data.making import build as building
 from mtdeblur.data.making.camera import Simulation
 from mtdeblur.data.making.from_frames import augment
 from mtdeblur.data.making.from_photographs import simulate
+from mtdeblur.data.making.interpolation import FrameMotion, Interpolation
 from mtdeblur.data.making.plan import Recipe
 from mtdeblur.data.making.workers import Stages, open_runner
 from mtdeblur.errors import UserError
@@ -27,25 +29,38 @@ ROOT = Path(__file__).parents[3]
 SMALL = Recipe((3, 5), (3, 5), stride=2)
 
 
-class Witness:
-    """An interpolator that makes nothing, and notes in a folder on which node of the cluster it was asked."""
+@dataclass(frozen=True)
+class Repeat:
+    """An interpolator that repeats the frame before."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    name: str = "repeat"
 
-    def __call__(self, before, after):
+    def between(self, before, after, time):
+        return before
+
+    def motion(self, before, after):
+        return FrameMotion(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Witness(Repeat):
+    """Notes in a folder on which node of the cluster it was asked."""
+
+    folder: Path = Path()
+
+    def between(self, before, after, time):
         ray = sys.modules.get("ray")
         if ray and ray.is_initialized():
-            (self._folder / ray.get_runtime_context().get_node_id()).touch()
-        return []
+            (self.folder / ray.get_runtime_context().get_node_id()).touch()
+        return before
 
 
-class Slow:
-    """An interpolator that makes nothing, and takes its time."""
+class Slow(Repeat):
+    """Takes its time."""
 
-    def __call__(self, before, after):
+    def between(self, before, after, moment):
         time.sleep(0.05)
-        return []
+        return before
 
 
 class Once(Stages):
@@ -106,7 +121,7 @@ def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkey
     film(tmp_path / "frames")
     seen = tmp_path / "seen"
     seen.mkdir()
-    build = {"recipe": SMALL, "interpolate": Witness(seen)}
+    build = {"recipe": SMALL, "interpolation": Interpolation(Witness(folder=seen), 2)}
     augment(["frames"], Path("local"), workers=1, **build)
     assert not list(seen.iterdir())
 
@@ -116,7 +131,7 @@ def test_two_nodes_build_the_same_bytes_as_one_machine(cluster, tmp_path, monkey
         )
     assert not (tmp_path / "cluster/manifest.parquet").exists()
     rows = augment(["frames"], Path("cluster"), distributed=True, **build)
-    assert len(rows) == 4 * 8 * 3
+    assert len(rows) == 4 * 18 * 3
     assert content(tmp_path / "cluster") == content(tmp_path / "local")
     assert [problem for problem in check_dataset(tmp_path / "cluster")[1] if problem] == []
     nodes = {node.node_id for node in cluster.list_all_nodes()}
@@ -157,7 +172,7 @@ def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repe
     cluster, tmp_path, content, heard
 ):
     film(tmp_path / "frames")
-    build = {"recipe": SMALL, "interpolate": Slow(), "distributed": True}
+    build = {"recipe": SMALL, "interpolation": Interpolation(Slow(), 2), "distributed": True}
     augment([tmp_path / "frames"], tmp_path / "undisturbed", **build | {"distributed": False, "workers": 1})
     (node,) = cluster.worker_nodes
     lose = Once(5, lambda: cluster.remove_node(node, allow_graceful=False))
@@ -165,10 +180,10 @@ def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repe
         augment([tmp_path / "frames"], tmp_path / "set", progress=lose, **build)
     journal = (tmp_path / "set/.journal").read_bytes()
     noted = journal.count(b'\n{"exposure"')
-    assert 5 <= noted < 32
+    assert 5 <= noted < 72
     cluster.wait_for_nodes(timeout=60)  # until the cluster has noticed as well
     augment([tmp_path / "frames"], tmp_path / "set", progress=heard, **build)
-    assert heard.begun["exposures"] == (32, noted)  # on the node that is left
+    assert heard.begun["exposures"] == (72, noted)  # on the node that is left
     assert content(tmp_path / "set") == content(tmp_path / "undisturbed")
 
 

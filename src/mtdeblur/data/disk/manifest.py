@@ -47,14 +47,18 @@ class Row:
         input_level: temporal level of the exposure's blurred picture.
         path: of the picture, relative to the data set, with slashes.
         source: path or address of the frames or the photograph.
-        first_frame: number of the first averaged frame (`Frame.number`).
-        last_frame: number of the last averaged frame.
+        first_frame: number of the first averaged frame (`Frame.number`); if it is interpolated, that of the
+            captured frame before it.
+        last_frame: number of the last averaged frame; if it is interpolated, that of the captured frame
+            after it.
         crf: name of the camera response function.
         width: in pixels.
         height: in pixels.
         bits: of each sample, 8 or 16.
         bytes: size of the file.
         sha256: of the file.
+        interpolated: factor by which interpolated frames multiplied the frame rate before the average; 0
+            without interpolation. Older manifests do not have this column.
     """
 
     split: str
@@ -72,6 +76,7 @@ class Row:
     bits: int
     bytes: int
     sha256: str
+    interpolated: int = 0
 
 
 def picture_path(split: str, clip: str, name: str, level: int, input_level: int) -> str:
@@ -88,7 +93,7 @@ def write_level(dataset: Path, pixels: NDArray[Any], path: str | None = None, **
         pixels: (H, W, 3) RGB, uint8 or uint16.
         path: relative path; by default that of `picture_path`.
         facts: the fields of `Row` that do not depend on the pixels: split, clip, name, level, input_level,
-            source, first_frame, last_frame and crf.
+            source, first_frame, last_frame, crf and optionally interpolated.
 
     Raises:
         UserError: if it cannot be written.

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 class Keyed(Protocol):
-    """An exposure to make."""
+    """An exposure to make, or other work on a source."""
 
     @property
     def key(self) -> Key:
@@ -136,7 +136,7 @@ class Build:
         written = sum(row.bytes for rows in done.values() for row in rows)
         rows_of = dict(done)
         stage = self.carry_out(
-            "exposures", partial(_make_one, make=make), _blocks(plan, done, block), len(done)
+            "exposures", partial(_make_one, make=make), in_blocks(plan, done, block), len(done)
         )
         for key, rows in stage:
             rows_of[key] = rows
@@ -233,8 +233,14 @@ def _make_one(exposure: Plan, make: Callable[[Plan], list[Row]]) -> tuple[Key, l
     return exposure.key, make(exposure)
 
 
-def _blocks(plan: Sequence[Plan], done: Container[Key], size: int) -> list[list[Plan]]:
-    """The unfinished exposures in blocks of at most `size`, each of one source."""
+def in_blocks(plan: Sequence[Plan], done: Container[Key], size: int) -> list[list[Plan]]:
+    """The unfinished items of a plan in blocks of at most `size`, each of one source.
+
+    Args:
+        plan: exposures or other work; consecutive for each source.
+        done: keys of the finished items.
+        size: maximum number of items in a block.
+    """
     blocks: list[list[Plan]] = []
     for item in plan:
         if item.key in done:

@@ -92,19 +92,23 @@ Runs = Sequence[tuple[Clip, Sequence[range]]]
 """Clips, each with the runs of frames between its faults."""
 
 
-def plan_exposures(recipe: Recipe, splits: Mapping[str, Runs], keep: float = 1.0) -> list[Exposure]:
+def plan_exposures(
+    recipe: Recipe, splits: Mapping[str, Runs], keep: float = 1.0, grid: int = 1
+) -> list[Exposure]:
     """Plan the exposures of the clips of each split, in order.
 
     Args:
         recipe: levels and positions.
         splits: the clips of each split.
         keep: share of each split's exposures to keep, spread evenly.
+        grid: mid-frames are multiples of this number; the stride is rounded up to a multiple of it.
 
     Raises:
         UserError: if there is room for too few exposures, or a clip's name has no level where it is needed.
     """
     places = {
-        split: [(clip, _middles(recipe, clip, runs)) for clip, runs in splits[split]] for split in splits
+        split: [(clip, _middles(recipe, clip, runs, grid)) for clip, runs in splits[split]]
+        for split in splits
     }
     if recipe.counts:
         places = _pick_counts(places, recipe)
@@ -132,13 +136,21 @@ def pick_evenly(items: Sequence[Item], count: int) -> list[Item]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def _middles(recipe: Recipe, clip: Clip, runs: Sequence[range]) -> list[int]:
-    """Possible mid-frames of a clip's exposures: all if the recipe counts exposures."""
+def _middles(recipe: Recipe, clip: Clip, runs: Sequence[range], grid: int) -> list[int]:
+    """Possible mid-frames of a clip's exposures: all on the grid if the recipe counts exposures."""
     if not recipe.inputs:
         return _official_middles(clip, sum(len(run) for run in runs))
     window = recipe.window
-    stride = 1 if recipe.counts else recipe.stride or window
-    return [first + window // 2 for run in runs for first in range(run.start, run.stop - window + 1, stride)]
+    stride = _round_up(1 if recipe.counts else recipe.stride or window, grid)
+    return [
+        middle
+        for run in runs
+        for middle in range(_round_up(run.start + window // 2, grid), run.stop - (window - 1) // 2, stride)
+    ]
+
+
+def _round_up(number: int, grid: int) -> int:
+    return -(-number // grid) * grid
 
 
 def _official_middles(clip: Clip, frames: int) -> list[int]:
