@@ -10,8 +10,7 @@ from mtdeblur.networks.contract import (
     Contract,
     ProgressiveNetwork,
     State,
-    check_inputs,
-    pad_to_multiple,
+    any_size,
     same_state,
 )
 
@@ -74,13 +73,10 @@ class TiledNetwork:
         """The tiled network's contract."""
         return self.network.contract
 
+    @any_size
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration; arguments, result and errors are those of the network."""
         contract, smaller = self.contract, self.contract.estimate_scale
-        check_inputs(blurred, estimate, smaller)
-        height, width = blurred.shape[-2:]
-        blurred = pad_to_multiple(blurred, contract.multiple)
-        estimate = pad_to_multiple(estimate, contract.multiple // smaller)
         scales = (1, *contract.state_scales)
         whole: list[Tensor] = []  # the estimate, then the maps of the state
         tile_state: State = None
@@ -96,7 +92,7 @@ class TiledNetwork:
                 for part, scale, target in zip(parts, scales, whole, strict=True):
                     inner = part[..., rows.inner(scale), columns.inner(scale)]
                     target[..., rows.core(scale), columns.core(scale)] = inner
-        return whole[0][..., :height, :width], same_state(tile_state, whole[1:])
+        return whole[0], same_state(tile_state, whole[1:])
 
 
 def _spans(length: int, tile: int, halo: int) -> Iterator[Span]:

@@ -16,9 +16,10 @@ Members may pass on a state to each other: all return the same kind of maps, and
 raises ValueError for None.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, cast
+from functools import wraps
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +41,8 @@ class Contract:
     """Properties of a network for inference, evaluation and training.
 
     Attributes:
-        multiple: the network works on heights and widths that are multiples of this; it pads others by
-            repeating the last row and column, and crops its output.
+        multiple: the network computes on heights and widths that are multiples of this; others are padded
+            by repeating the last row and column, and the output is cropped, see `any_size`.
         halo: radius of the receptive field of one iteration, for outputs and state, in pixels (Chebyshev
             distance); a multiple of `multiple`. 0 with a global operation.
         state_scales: for each map of the state, the padded picture's size divided by the map's.
@@ -144,6 +145,32 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     if not (down or right):
         return image
     return nn.functional.pad(image, (0, right, 0, down), mode="replicate")
+
+
+Iteration = TypeVar("Iteration", bound=Callable[..., tuple[Tensor, State]])
+
+
+def any_size(iteration: Iteration) -> Iteration:
+    """Decorate one iteration of a network, written for multiples of `Contract.multiple`, for all sizes.
+
+    The inputs are checked and padded by their last row and column, and the estimate is cropped. The state
+    is that of the padded picture.
+
+    Args:
+        iteration: a method (self, blurred, estimate, state=None) of an object with a `contract`.
+    """
+
+    @wraps(iteration)
+    def padded(self: Any, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
+        contract: Contract = self.contract
+        check_inputs(blurred, estimate, contract.estimate_scale)
+        height, width = blurred.shape[-2:]
+        blurred = pad_to_multiple(blurred, contract.multiple)
+        estimate = pad_to_multiple(estimate, contract.multiple // contract.estimate_scale)
+        output, state = iteration(self, blurred, estimate, state)
+        return output[..., :height, :width], state
+
+    return cast("Iteration", padded)
 
 
 def inference_form(network: ProgressiveNetwork, dtype: torch.dtype) -> ProgressiveNetwork | None:

@@ -22,7 +22,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.networks.contract import Contract, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.contract import Contract, State, any_size
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class ProgressiveAdapter(nn.Module):
         contract = cast("Contract", self.network.contract)
         return contract if self.config.converted else replace(contract, iterations=1)
 
+    @any_size
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration.
 
@@ -81,8 +82,5 @@ class ProgressiveAdapter(nn.Module):
         Raises:
             ValueError: if the shapes do not match.
         """
-        check_inputs(blurred, estimate)
-        height, width = blurred.shape[-2:]
         image = torch.cat([blurred, estimate], dim=1) if self.config.converted else estimate  # Eq. (5)
-        output = self.network(pad_to_multiple(image, self.contract.multiple))
-        return output[..., :height, :width], None
+        return self.network(image), None

@@ -13,9 +13,8 @@ from mtdeblur.networks.contract import (
     Contract,
     ProgressiveNetwork,
     State,
-    check_inputs,
+    any_size,
     coarse_to_fine,
-    pad_to_multiple,
 )
 
 GREY_LEVELS = 255.0
@@ -112,6 +111,7 @@ class Level(nn.Module):
             multiple=2, halo=reach + 6, state_scales=(), estimate_scale=2, precisions=("float32",)
         )
 
+    @any_size
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration.
 
@@ -127,18 +127,13 @@ class Level(nn.Module):
         Raises:
             ValueError: if the shapes do not match.
         """
-        smaller = self.contract.estimate_scale
-        check_inputs(blurred, estimate, smaller)
-        height, width = blurred.shape[-2:]
-        blurred_in = self._prepare(blurred, self.contract.multiple)
-        estimate_in = self._prepare(estimate, self.contract.multiple // smaller)
+        # zero padding is then grey
+        blurred_in, estimate_in = (
+            (GREY_LEVELS * image - MIDDLE).to(self.head.weight.dtype) for image in (blurred, estimate)
+        )
         if self.upscale is not None:
             estimate_in = functional.pixel_shuffle(self.upscale(estimate_in), 2)  # (B, 12 -> 3, H, W)
         # (B, 3 or 6, H, W)
         inputs = blurred_in if self.coarsest else torch.cat([blurred_in, estimate_in], dim=1)
-        image = self.tail(self.blocks(self.head(inputs)))[..., :height, :width]
+        image = self.tail(self.blocks(self.head(inputs)))
         return (image.to(blurred.dtype) + MIDDLE) / GREY_LEVELS, None
-
-    def _prepare(self, image: Tensor, multiple: int) -> Tensor:
-        values = GREY_LEVELS * image - MIDDLE  # zero padding is then grey
-        return pad_to_multiple(values, multiple).to(self.head.weight.dtype)

@@ -8,7 +8,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, any_size
 from mtdeblur.networks.multi_axis import (
     Convolution,
     CrossGating,
@@ -148,6 +148,7 @@ class Stage(nn.Module):
             tail=self.output,
         )
 
+    @any_size
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration.
 
@@ -165,20 +166,18 @@ class Stage(nn.Module):
         Raises:
             ValueError: if the shapes do not match, or a later stage has no state.
         """
-        check_inputs(blurred, estimate)
         self.needs_state(state)
-        height, width = blurred.shape[-2:]
         dtype = self.output.weight.dtype
         seen = self.sees(blurred, estimate)  # (B, 3 or 6, H, W)
-        images = pyramid(pad_to_multiple(seen, self.config.multiple))
+        images = pyramid(seen)
         maps = [part.permute(0, 2, 3, 1) for part in state or ()]
         inputs = [convolve(x.to(dtype)) for convolve, x in zip(self.input, images, strict=True)]
         if self.number:
-            padded = pad_to_multiple(estimate, self.config.multiple).permute(0, 2, 3, 1)
-            inputs = self._fuse_previous(inputs, [padded, *images[1:]], maps)
+            picture = estimate.permute(0, 2, 3, 1)
+            inputs = self._fuse_previous(inputs, [picture, *images[1:]], maps)
         encoded, x = self._encode(inputs, maps)
         decoded = self._decode(x, encoded)
-        residual = self.output(decoded[0]).permute(0, 3, 1, 2)[..., :height, :width]
+        residual = self.output(decoded[0]).permute(0, 3, 1, 2)
         kept = (part.permute(0, 3, 1, 2) for part in (*encoded, *decoded))
         return seen[:, :3] + residual, StageMaps(*kept) if self.config.stages > 1 else None
 

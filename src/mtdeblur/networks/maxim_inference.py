@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.contract import Contract, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.contract import Contract, State, any_size
 from mtdeblur.networks.maxim import LEVELS, Stage, StageMaps, pyramid
 from mtdeblur.networks.multi_axis import CrossGating, SupervisedAttention, Trunk
 from mtdeblur.networks.multi_axis_inference import (
@@ -35,29 +35,27 @@ class InferenceStage:
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
         self.contract: Contract = stage.contract
-        self.sees, self.needs_state, self.multiple = stage.sees, stage.needs_state, stage.config.multiple
+        self.sees, self.needs_state = stage.sees, stage.needs_state
         self.hands_on = stage.config.stages > 1
         self.dtype = dtype
         self.encoder = _Encoder(stage, dtype)
         self.decoder = _Decoder(stage, dtype)
 
     @torch.inference_mode()
+    @any_size
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration as `Stage` does; images are (B, 3, H, W) float32 on the CPU."""
-        check_inputs(blurred, estimate)
         self.needs_state(state)
-        height, width = blurred.shape[-2:]
         seen = self.sees(blurred, estimate)
-        padded, padded_estimate = (pad_to_multiple(image, self.multiple) for image in (seen, estimate))
         estimates: list[Tensor] = []
         kept: list[list[Tensor]] = []
         for number in range(blurred.shape[0]):
-            images = [image[0] for image in pyramid(padded[number : number + 1])]
+            images = [image[0] for image in pyramid(seen[number : number + 1])]
             before = [part[number].permute(1, 2, 0) for part in state or ()]
-            picture = padded_estimate[number].permute(1, 2, 0)
+            picture = estimate[number].permute(1, 2, 0)
             encoded, x = self.encoder(images, [picture, *images[1:]], before)
             decoded = self.decoder(x, encoded)
-            residual = self.decoder.output.convolve(decoded[0]).permute(2, 0, 1)[:, :height, :width]
+            residual = self.decoder.output.convolve(decoded[0]).permute(2, 0, 1)
             estimates.append(seen[number, :3] + residual)
             kept.append([*encoded, *decoded])
         if not self.hands_on:

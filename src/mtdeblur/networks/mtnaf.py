@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.contract import Contract, RecurrentMaps, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.contract import Contract, RecurrentMaps, State, any_size
 from mtdeblur.networks.gated import GatedBlock
 
 
@@ -77,6 +77,7 @@ class MTNAF(nn.Module):
             tail=self.tail,
         )
 
+    @any_size
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration.
 
@@ -92,10 +93,7 @@ class MTNAF(nn.Module):
         Raises:
             ValueError: if the shapes do not match.
         """
-        check_inputs(blurred, estimate)
-        height, width = blurred.shape[-2:]
-        inputs = pad_to_multiple(torch.cat([blurred, estimate], dim=1), 8)  # (B, 6, H, W)
-        inputs = inputs.to(self.head.weight.dtype)
+        inputs = torch.cat([blurred, estimate], dim=1).to(self.head.weight.dtype)  # Eq. (5), (B, 6, H, W)
         e1 = self.encoder1(self.head(functional.pixel_unshuffle(inputs, 2)))  # (B, c, H/2, W/2)
         x = self.down1(e1)  # (B, 2c, H/4, W/4)
         if self.fuse1 is not None:
@@ -107,7 +105,7 @@ class MTNAF(nn.Module):
         f2 = self.bottom(x)
         f1 = self.decoder2(self.up2(f2) + e2)
         residual = self.tail(self.decoder1(self.up1(f1) + e1))  # (B, 12, H/2, W/2)
-        residual = functional.pixel_shuffle(residual, 2)[..., :height, :width]
+        residual = functional.pixel_shuffle(residual, 2)  # (B, 3, H, W)
         return blurred + residual, RecurrentMaps(f1, f2) if self.config.recurrent else None
 
 

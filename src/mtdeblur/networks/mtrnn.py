@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtdeblur.networks.blocks import doubling, residual_blocks
-from mtdeblur.networks.contract import Contract, RecurrentMaps, State, check_inputs, pad_to_multiple
+from mtdeblur.networks.contract import Contract, RecurrentMaps, State, any_size
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 GREY_LEVELS = 255.0
@@ -101,6 +101,7 @@ class MTRNN(nn.Module):
             tail=None if self.config.residual == "none" else self.tail,
         )
 
+    @any_size
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration, Eq. (3).
 
@@ -117,12 +118,10 @@ class MTRNN(nn.Module):
         Raises:
             ValueError: if the shapes do not match.
         """
-        check_inputs(blurred, estimate)
-        height, width = blurred.shape[-2:]
         mean = torch.tensor(RGB_MEAN, dtype=blurred.dtype, device=blurred.device).view(1, 3, 1, 1)
         # Eq. (5), (B, 6, H, W); zero padding is then the mean colour, as in the authors' program
         inputs = GREY_LEVELS * torch.cat([blurred - mean, estimate - mean], dim=1)
-        inputs = pad_to_multiple(inputs, 4).to(self.head.weight.dtype)
+        inputs = inputs.to(self.head.weight.dtype)
         seen = inputs
         if self.config.images == 4:
             seen = torch.cat([inputs, inputs if state is None else state[2]], dim=1)  # (B, 12, H, W)
@@ -137,7 +136,7 @@ class MTRNN(nn.Module):
         f2 = self.decoder3(self.encoder3(x))
         f1 = self.decoder2(self.merge2(torch.cat([_leaky(self.up2(f2)), e2], dim=1)))  # (B, 4c -> 2c)
         x = self.decoder1(self.merge1(torch.cat([_leaky(self.up1(f1)), e1], dim=1)))  # (B, 2c -> c)
-        residual = self.tail(x)[..., :height, :width] / GREY_LEVELS
+        residual = self.tail(x) / GREY_LEVELS
         base = {"blurred": blurred, "estimate": estimate, "none": mean}[self.config.residual]
         if not self.config.recurrent:
             return base + residual, None

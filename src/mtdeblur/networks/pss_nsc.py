@@ -20,9 +20,8 @@ from mtdeblur.networks.contract import (
     ProgressiveNetwork,
     RecurrentMaps,
     State,
-    check_inputs,
+    any_size,
     coarse_to_fine,
-    pad_to_multiple,
 )
 
 
@@ -123,6 +122,7 @@ class PSSNSC(nn.Module):
         """The scales, coarse to fine."""
         return [Scale(self, number) for number in range(self.config.scales)]
 
+    @any_size
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration at the finest scale, see `step`."""
         return self.step(-1, blurred, estimate, state)
@@ -144,11 +144,8 @@ class PSSNSC(nn.Module):
         Raises:
             ValueError: if the shapes do not match.
         """
-        check_inputs(blurred, estimate)
-        height, width = blurred.shape[-2:]
         own = self._own(scale)
-        inputs = pad_to_multiple(colours_apart(blurred, estimate), 4)  # (3B, 2, H, W)
-        inputs = inputs.to(own.head.weight.dtype)
+        inputs = colours_apart(blurred, estimate).to(own.head.weight.dtype)  # (3B, 2, H, W)
         f1, f2 = (None, None) if state is None else map(colours_apart, state)
         e1 = self.encoder1(functional.relu(own.head(inputs)))  # (3B, c, H, W)
         x = _fuse_state(self.fuse1, functional.relu(own.down1(e1)), f1)
@@ -157,7 +154,7 @@ class PSSNSC(nn.Module):
         f2 = self.decoder3(self.encoder3(x))  # (3B, 4c, H/4, W/4)
         f1 = self.decoder2(functional.relu(own.up2(f2)) + e2)
         x = self.decoder1(functional.relu(own.up1(f1)) + e1)
-        residual = colours_together(own.tail(x)[..., :height, :width])  # (3B, 1, H, W) to (B, 3, H, W)
+        residual = colours_together(own.tail(x))  # (3B, 1, H, W) to (B, 3, H, W)
         maps = RecurrentMaps(colours_together(f1), colours_together(f2)) if self.config.recurrent else None
         return blurred + residual, maps
 
@@ -177,6 +174,7 @@ class Scale:
         """See `PSSNSC.facts`."""
         return self.model.facts(self.number)
 
+    @any_size
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration, see `PSSNSC.step`."""
         return self.model.step(self.number, blurred, estimate, state)

@@ -14,7 +14,7 @@ from mtdeblur.networks.blocks import (
     doubling,
     residual_blocks,
 )
-from mtdeblur.networks.contract import Contract, State, check_inputs, coarse_to_fine, pad_to_multiple
+from mtdeblur.networks.contract import Contract, State, any_size, coarse_to_fine
 
 KERNEL = 5
 BLOCKS = 3
@@ -109,6 +109,7 @@ class ScaleRecurrent(nn.Module):
             original="Tao et al., CVPR 2018; MIT",
         )
 
+    @any_size
     def forward(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """Compute one iteration.
 
@@ -125,12 +126,10 @@ class ScaleRecurrent(nn.Module):
         Raises:
             ValueError: if the shapes do not match.
         """
-        check_inputs(blurred, estimate)
-        height, width = blurred.shape[-2:]
         grey = self.config.grey
         # (B, 6, H, W), or if grey (3B, 2, H, W)
         inputs = colours_apart(blurred, estimate) if grey else torch.cat([blurred, estimate], dim=1)
-        inputs = pad_to_multiple(inputs, 4).to(self.head.weight.dtype)
+        inputs = inputs.to(self.head.weight.dtype)
         e1 = self.encoder1(functional.relu(self.head(inputs)))  # (B, c, H, W)
         e2 = self.encoder2(functional.relu(self.down1(e1)))  # (B, 2c, H/2, W/2)
         x = self.encoder3(functional.relu(self.down2(e2)))  # (B, 4c, H/4, W/4)
@@ -138,7 +137,7 @@ class ScaleRecurrent(nn.Module):
             x, state = self._lstm_step(self.lstm, x, state)
         x = functional.relu(self.up2(self.decoder3(x))) + e2
         x = functional.relu(self.up1(self.decoder2(x))) + e1
-        image = self.tail(self.decoder1(x))[..., :height, :width].to(blurred.dtype)
+        image = self.tail(self.decoder1(x)).to(blurred.dtype)
         return colours_together(image) if grey else image, state if self.lstm is not None else None
 
     def _lstm_step(self, lstm: ConvLSTM, x: Tensor, state: State) -> tuple[Tensor, LSTMState]:
