@@ -176,7 +176,7 @@ def test_a_node_that_is_lost_is_told_in_one_line_and_the_build_goes_on_when_repe
     augment([tmp_path / "frames"], tmp_path / "undisturbed", **build | {"distributed": False, "workers": 1})
     (node,) = cluster.worker_nodes
     lose = Once(5, lambda: cluster.remove_node(node, allow_graceful=False))
-    with pytest.raises(UserError, match=r"^a worker or its node was lost, .* repeat the command$"):
+    with pytest.raises(UserError, match=r"^a worker or its node was lost\b"):
         augment([tmp_path / "frames"], tmp_path / "set", progress=lose, **build)
     journal = (tmp_path / "set/.journal").read_bytes()
     noted = journal.count(b'\n{"exposure"')
