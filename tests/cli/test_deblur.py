@@ -32,6 +32,7 @@ def test_files_and_folders(mtdeblur, tmp_path: Path) -> None:
         assert (np.asarray(image) == np.array([120, 60, 30]) // 4).all()
 
 
+@pytest.mark.slow
 def test_options_reach_the_deblurrer(mtdeblur, tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     default = mtdeblur("deblur", "a.png", "-o", "1.png", "--weights", "echo")
@@ -56,6 +57,7 @@ def test_options_reach_the_deblurrer(mtdeblur, tmp_path: Path) -> None:
     assert best.stdout.startswith("best ")
 
 
+@pytest.mark.slow
 def test_extra_files_and_overwriting(mtdeblur, tmp_path: Path) -> None:
     photo(tmp_path / "a.jpg")
     assert mtdeblur("deblur", "a.jpg", "-o", "out", "--save-iterations", "--compare").returncode == 0
@@ -88,6 +90,7 @@ def test_bad_files_get_a_line_each_and_the_rest_goes_on(mtdeblur, tmp_path: Path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.jpg"]
 
 
+@pytest.mark.slow
 def test_what_stops_everything_is_one_line(mtdeblur, tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()

@@ -47,6 +47,7 @@ def run(
 # -- names that are not UTF-8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_data_set_with_such_names_is_measured(tmp_path: Path, encoding: str) -> None:
     for side in ("blur", "sharp"):
@@ -63,6 +64,7 @@ def test_a_data_set_with_such_names_is_measured(tmp_path: Path, encoding: str) -
     assert "caf\\udce9" in (tmp_path / "c.csv").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_a_photograph_with_such_a_name_is_deblurred_and_shown(tmp_path: Path) -> None:
     photo = write(tmp_path / "in" / f"{NAME}.png")
     assert run(tmp_path, "deblur", "in", "-o", "out", *QUICK).returncode == 0
@@ -110,6 +112,7 @@ def test_a_video_with_such_a_name_is_read(tmp_path: Path) -> None:
 # -- pipes, sockets and devices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 def test_what_is_no_regular_file_is_told_and_the_rest_goes_on(tmp_path: Path, kind: str) -> None:
     good = write(tmp_path / "in/z.png", 48, 48)
@@ -132,6 +135,7 @@ def test_what_is_no_regular_file_is_told_and_the_rest_goes_on(tmp_path: Path, ki
     assert b"x.mp4: it is a pipe" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_pipe_is_no_weights_file(tmp_path: Path) -> None:
     photo = write(tmp_path / "a.png")
     os.mkfifo(tmp_path / "w.safetensors")
@@ -145,6 +149,7 @@ def test_a_pipe_is_no_weights_file(tmp_path: Path) -> None:
 # -- standard streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [">&-", "<&-", ">&- <&-", "2>&-", ">&- 2>&- <&-"])
 def test_without_standard_streams_all_is_done(tmp_path: Path, streams: str) -> None:
     for side in ("blur", "sharp"):
