@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from numpy.typing import NDArray
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from mtdeblur.approaches import at_level_one
 from mtdeblur.data.feeding.stream import LadderBatch
 from mtdeblur.data.feeding.validation import ValidationSet
-from mtdeblur.metrics.arrays import psnr
+from mtdeblur.metrics.quality import psnr
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import ProgressiveNetwork, State, members, same_state
 from mtdeblur.networks.unroll import Step, carry_out, resize, unroll
@@ -224,7 +223,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
             estimates = unroll(self.members, blurred, self.steps)
             size, corners = blurred.shape[-2:], self.members[0].contract.corners
             images = [blurred, *(resize(estimate, *size, corners=corners) for estimate in estimates)]
-            totals += [psnr(_pixels(image), _pixels(sharp)) for image in images]
+            totals += [float(psnr(_stored(image), _stored(sharp))) for image in images]
             if number == 0:
                 self._log_images(validation_set.name, images)
         means = [float(total) / len(validation_set.pairs) for total in totals]
@@ -300,7 +299,6 @@ def rebuilding(settings: OptimiserConfig) -> int:
     return round(1 / (1 - settings.betas[1]))
 
 
-def _pixels(image: Tensor) -> NDArray[np.uint8]:
-    """(1, 3, H, W) in [0, 1] to (H, W, 3) uint8."""
-    stored = image[0].float().clamp(0, 1).mul(255).round().byte()
-    return stored.permute(1, 2, 0).cpu().numpy()
+def _stored(image: Tensor) -> Tensor:
+    """(1, 3, H, W) in [0, 1] to uint8, as a picture is stored."""
+    return image.float().clamp(0, 1).mul(255).round().byte()

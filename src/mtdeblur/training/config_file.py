@@ -99,18 +99,27 @@ def read_config(path: Path, overrides: dict[str, Any] | None = None) -> Training
     if not isinstance(values, dict):
         raise UserError(f"{path} must contain keys and values, such as 'recipe: modern'")
     content = cast("dict[str, Any]", values)
-    own = _faults(deepcopy(content)) if overrides else []
+    own = deepcopy(content)
     for key, value in (overrides or {}).items():
         _override(content, key.split("."), value)
-    for place, message in _faults(content):
-        if (place, message) not in own and (key := _cause(place, message, overrides or {})):
-            where = "" if place in ("", key) else f"{place}: "
-            raise UserError(f"--set {key}: {where}{message}")
-    config = parse_config(content, str(path))
+    try:
+        config = parse_config(content, str(path))
+    except UserError:
+        _blame_override(own, content, overrides or {})
+        raise
     if str(config.network.weights) not in catalogue():
         return config
     _override(content, ["network", "weights"], find_weights(str(config.network.weights)))
     return parse_config(content, str(path))
+
+
+def _blame_override(own: dict[str, Any], content: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Raise UserError if a fault in the content comes from an override, and not from the file's own."""
+    before = _faults(own)
+    for place, message in _faults(content):
+        if (place, message) not in before and (key := _cause(place, message, overrides)):
+            where = "" if place in ("", key) else f"{place}: "
+            raise UserError(f"--set {key}: {where}{message}") from None
 
 
 def _cause(place: str, message: str, overrides: Iterable[str]) -> str | None:

@@ -252,7 +252,7 @@ def test_a_build_that_was_stopped_measures_and_makes_only_what_is_missing(
             return super().between(before, after, time)
 
     for _ in range(2):
-        room._captured_of.cache_clear()
+        room.frame_window.cache_clear()
         with pytest.raises(KeyboardInterrupt):
             augment([clip], tmp_path / "set", recipe, interpolation=Interpolation(Stopping(), 4), workers=1)
     augment([clip], tmp_path / "set", recipe, interpolation=how, workers=1, progress=heard)

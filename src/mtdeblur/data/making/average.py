@@ -2,7 +2,6 @@
 """Exposures from high-speed frames: read the frames, average the levels by Eq. (1), write the pictures."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtdeblur.data.disk.frames import Clip
 from mtdeblur.data.disk.manifest import Row, write_level
-from mtdeblur.data.making.interpolation import DenseWindow, Interpolation
+from mtdeblur.data.making.interpolation import Interpolation, frame_window
 from mtdeblur.data.making.plan import Exposure
 from mtdeblur.exposure.crf import CRF, IDENTITY
 from mtdeblur.exposure.levels import temporal_ladder, temporal_level
@@ -40,7 +38,7 @@ def make_exposure(
     """
     window = max(exposure.levels)
     first = exposure.middle - window // 2
-    frames = _frame_window(exposure.clip, interpolation).run(first, window)
+    frames = frame_window(exposure.clip, interpolation).run(first, window)
     levels = average_levels([frame.pixels for frame in frames], exposure.levels, crf)
     return [
         write_level(
@@ -90,9 +88,3 @@ def _levels_of(stored: torch.Tensor, levels: Sequence[int], crf: CRF) -> dict[in
     half = max((n // 2 for n in levels if n % 2), default=0)
     ladder = temporal_ladder(stored[middle - half : middle + half + 1], [n for n in levels if n % 2], crf)
     return {n: ladder[n] if n % 2 else temporal_level(stored, n, crf, start=middle - n // 2) for n in levels}
-
-
-@lru_cache(maxsize=1)
-def _frame_window(clip: Clip, interpolation: Interpolation | None) -> DenseWindow:
-    """A clip's frame window, shared by consecutive exposures of the clip in a process."""
-    return DenseWindow(clip, interpolation)

@@ -145,16 +145,8 @@ def measure_gap(gap: Gap, interpolator: Interpolator) -> Measured:
     Raises:
         UserError: if a frame cannot be read, or the two differ in size or depth.
     """
-    frames = _captured_of(gap.clip).run(gap.index - 1, 2)
-    _check_alike(gap.clip, frames)
-    (_, before), (frame, after) = frames
-    return Measured(gap.key, frame.number, interpolator.motion(before, after))
-
-
-@lru_cache(maxsize=1)
-def _captured_of(clip: Clip) -> FrameWindow:
-    """A clip's frames, shared by consecutive gaps of the clip in a process."""
-    return FrameWindow(clip)
+    before, after = frame_window(gap.clip).run(gap.index - 1, 2)
+    return Measured(gap.key, after.since, interpolator.motion(before.pixels, after.pixels))
 
 
 def _check_alike(clip: Clip, frames: Sequence[tuple[Frame, Pixels]]) -> None:
@@ -220,3 +212,9 @@ class DenseWindow:
                 self._made[index] = pixels
             frames.append(DenseFrame(before.number, after.number, pixels))
         return frames
+
+
+@lru_cache(maxsize=1)
+def frame_window(clip: Clip, interpolation: Interpolation | None = None) -> DenseWindow:
+    """A clip's window, shared by its consecutive exposures, or gaps, in a process."""
+    return DenseWindow(clip, interpolation)
