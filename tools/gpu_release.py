@@ -26,6 +26,7 @@ from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.batches import open_stream
+from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import find_config, read_config
 from mtdeblur.training.network import build_approach, build_network
 from mtdeblur.training.run import train
@@ -126,23 +127,11 @@ def fastest(path: Path, overrides: dict[str, object], device: str) -> bool:
     best, choice = float("inf"), (False, False)
     for benchmark, compiled in ((False, False), (True, False), (False, True), (True, True)):
         torch.backends.cudnn.benchmark = benchmark
-        network = build_network(config).to(device)
-        for block in repeated_blocks(network) if compiled else ():
-            block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
-        shape = (config.data.batch, 3, config.data.patch, config.data.patch)
-        blurred = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
-        optimiser = torch.optim.Adam(network.parameters(), fused=True)
         started = time.monotonic()
-        for _ in range(2):
-            step(network, blurred, optimiser)
-        synchronise(torch.device(device))
-        begun, repeats = time.monotonic(), 20 if device == "cuda" else 2
-        for _ in range(repeats):
-            step(network, blurred, optimiser)
-        synchronise(torch.device(device))
-        seconds = (time.monotonic() - begun) / repeats
+        seconds = seconds_a_step(trained(config, device, compiled), config, config.data.batch)
+        took = time.monotonic() - started
         variant = f"cudnn.benchmark {benchmark}, compiled {compiled}"
-        say(f"{variant}: {1000 * seconds:.1f} ms, start {begun - started:.1f} s")
+        say(f"{variant}: {1000 * seconds:.1f} ms, {took:.1f} s with the start")
         if seconds < 0.97 * best:
             best, choice = seconds, (benchmark, compiled)
     torch.backends.cudnn.benchmark = choice[0]
@@ -155,27 +144,14 @@ def fitting(path: Path, overrides: dict[str, object], device: str, compiled: boo
     A larger batch must be faster by 5 %, since a smaller one makes more optimiser steps of the same patches.
     """
     config = read_config(path, overrides)
-    network = build_network(config).to(device)
-    for block in repeated_blocks(network) if compiled else ():
-        block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
-    optimiser = torch.optim.Adam(network.parameters(), fused=True)
+    network = trained(config, device, compiled)
     size, best, seconds = config.data.batch, 0.0, 1.0
     for batch in (max(1, config.data.batch * part // 4) for part in (2, 4, 8, 16)):
-        shape = (batch, 3, config.data.patch, config.data.patch)
         try:
-            blurred = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
-            for _ in range(3):
-                step(network, blurred, optimiser)
-            synchronise(torch.device(device))
-            repeats = 10 if device == "cuda" else 1
-            begun = time.monotonic()
-            for _ in range(repeats):
-                step(network, blurred, optimiser)
-            synchronise(torch.device(device))
+            each = seconds_a_step(network, config, batch)
         except torch.OutOfMemoryError:
             say(f"{path.stem}: {batch} patches do not fit in memory")
             break
-        each = (time.monotonic() - begun) / repeats
         say(f"{path.stem}: {batch} patches of {config.data.patch}: {batch / each:.0f} patches/s an iteration")
         if batch / each > 1.05 * best:
             size, best, seconds = batch, batch / each, each
@@ -184,6 +160,30 @@ def fitting(path: Path, overrides: dict[str, object], device: str, compiled: boo
     every = max(1, round(60 / (seconds * iterations)))
     say(f"{path.stem}: batches of {size}, a validation every {every} batches")
     return {"data.batch": size, "validation.every": every}
+
+
+def trained(config: TrainingConfig, device: str, compiled: bool) -> torch.nn.Module:
+    """The network of a configuration as it is trained."""
+    network = build_network(config).to(device)
+    for block in repeated_blocks(network) if compiled else ():
+        block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
+    return network
+
+
+def seconds_a_step(network: torch.nn.Module, config: TrainingConfig, batch: int) -> float:
+    """Time of one iteration with its backward pass and optimiser step, after two to warm up."""
+    device = next(network.parameters()).device
+    optimiser = torch.optim.Adam(network.parameters(), fused=True)
+    shape = (batch, 3, config.data.patch, config.data.patch)
+    blurred = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
+    repeats, begun = 20 if device.type == "cuda" else 2, 0.0
+    for number in range(2 + repeats):
+        if number == 2:
+            synchronise(device)
+            begun = time.monotonic()
+        step(network, blurred, optimiser)
+    synchronise(device)
+    return (time.monotonic() - begun) / repeats
 
 
 def step(network: torch.nn.Module, blurred: Tensor, optimiser: torch.optim.Optimizer) -> None:

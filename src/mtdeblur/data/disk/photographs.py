@@ -42,7 +42,7 @@ def public_domain_photographs() -> list[Photograph]:
     Raises:
         UserError: if scikit-image is missing.
     """
-    data = require("skimage.data", "data", "photographs in the public domain")
+    data = require("skimage.data", "data", "the set of public-domain photographs")
     return [
         Photograph(name, f"scikit-image ({licence})", getattr(data, name))
         for name, licence in PUBLIC_DOMAIN.items()
