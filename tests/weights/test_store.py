@@ -115,6 +115,7 @@ def test_a_weight_beyond_float16_is_refused_and_nothing_is_written(network, tmp_
     assert path.read_bytes() == before
 
 
+@pytest.mark.fault("full disk")
 def test_a_failed_write_leaves_the_old_file_and_no_litter(network, tmp_path, monkeypatch):
     path = tmp_path / "small.safetensors"
     save_network(path, network)
@@ -157,6 +158,10 @@ BROKEN = {
     "too few blocks": lambda path, good, tensors: rewritten(path, tensors, options='{"blocks": [1]}'),
     "no options": lambda path, good, tensors: rewritten(path, tensors, options=None),
     "other shapes": lambda path, good, tensors: rewritten(path, tensors, options='{"width": 16}'),
+    "no iterations": lambda path, good, tensors: rewritten(path, tensors, iterations="0"),
+    "too many iterations": lambda path, good, tensors: rewritten(path, tensors, iterations="2147483648"),
+    "a step without a scale": lambda path, good, tensors: rewritten(path, tensors, iterations="[[0, 0]]"),
+    "a step without a network": lambda path, good, tensors: rewritten(path, tensors, iterations="[[1, 5]]"),
     "missing tensors": lambda path, good, tensors: rewritten(path, {"head.bias": tensors["head.bias"]}),
 }
 

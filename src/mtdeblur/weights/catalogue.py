@@ -44,6 +44,31 @@ class Measurement(BaseModel):
     psnr_blurred: float
 
 
+class Stopping(BaseModel):
+    """Thresholds of early stopping, calibrated for each weights file by `benchmarks/stopping.py`.
+
+    The defaults are those of weights without a calibration; they stop late.
+
+    Attributes:
+        change: root mean square of a step's change of a part of the picture, for values in [0, 1]; below it,
+            the part is done. 0: never.
+        share: for networks that run over windows, how much of a change motion blur must explain: up to the
+            first share nothing of the change is kept, from the second on all of it, and in between a part,
+            see `mtdeblur.inference.stopping`. None: every change is kept whole.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    change: float = Field(default=0.001, ge=0)
+    share: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Stopping":
+        if self.share is not None and not 0 <= self.share[0] < self.share[1] <= 1:
+            raise ValueError(f"the shares must rise from 0 to 1, not {self.share}")
+        return self
+
+
 class Weights(BaseModel):
     """An entry of the catalogue.
 
@@ -55,6 +80,7 @@ class Weights(BaseModel):
         licence: of the weights, an SPDX identifier.
         training_data: one item a source.
         quality: measured figures.
+        stopping: thresholds of early stopping, which is then the default; None if they are not calibrated.
         offers: qualities that select these weights, with their numbers of steps.
     """
 
@@ -67,6 +93,7 @@ class Weights(BaseModel):
     licence: str
     training_data: tuple[str, ...]
     quality: tuple[Measurement, ...] = ()
+    stopping: Stopping | None = None
     offers: dict[Quality, int] = {}
 
     @model_validator(mode="after")
@@ -96,6 +123,12 @@ def offered(quality: Quality = DEFAULT) -> tuple[str, int]:
     return next(
         (name, entry.offers[quality]) for name, entry in catalogue().items() if quality in entry.offers
     )
+
+
+def stopping_of(source: str | Path) -> Stopping | None:
+    """The calibrated thresholds of early stopping for a name of the catalogue; None for others."""
+    entry = catalogue().get(str(source))
+    return None if entry is None else entry.stopping
 
 
 def find_weights(source: str | Path | None = None) -> Path:

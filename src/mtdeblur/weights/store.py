@@ -15,7 +15,9 @@ from mtdeblur.errors import UserError, one_line, whole_number
 from mtdeblur.files.atomic import write_atomically
 from mtdeblur.networks.contract import Several, members
 from mtdeblur.networks.registry import create_network, network_options
-from mtdeblur.networks.unroll import Step, default_steps
+from mtdeblur.networks.unroll import MOST_STEPS, Step, default_steps
+from mtdeblur.weights.exported.manifest import is_export, read_manifest
+from mtdeblur.weights.exported.network import ExportedModel
 from mtdeblur.weights.foreign import is_foreign, load_foreign
 from mtdeblur.weights.tensors import OURS, check_finite, is_safetensors
 
@@ -105,6 +107,8 @@ def advised_steps(path: Path) -> tuple[Step, ...] | None:
     Raises:
         UserError: if a file of ours is missing, unreadable or damaged.
     """
+    if is_export(path):
+        return read_manifest(path).steps
     return None if is_foreign(path) else read_header(path).steps
 
 
@@ -119,21 +123,26 @@ def load_network(source: str | Path) -> nn.Module:
         The network in evaluation mode, its weights float32, on the CPU.
 
     Raises:
-        UserError: if the file is missing, unreadable, damaged or of an unknown layout.
+        UserError: if the file is missing, unreadable, damaged or of an unknown layout, or an export, which
+            has no tensors.
     """
     path = Path(source)
+    if is_export(path):
+        raise UserError(
+            f"{path} is an export, which only deblurs: give the weights {read_manifest(path).source.name!r}"
+        )
     return load_foreign(path) if is_foreign(path) else _load(path, None).network
 
 
 def load_model(
     source: str | Path, iterations: SupportsIndex | None = None, *, or_fewer: bool = False
 ) -> Loaded:
-    """Build the network that a weights file describes, for some of its steps.
+    """Build the network that a weights file or an export describes, for some of its steps.
 
     Members of the model that no step uses are not read and remain on PyTorch's "meta" device.
 
     Args:
-        source: as for `load_network`.
+        source: as for `load_network`, or the folder of an export.
         iterations: number of steps; None for the steps that the weights advise.
         or_fewer: accept a model with fewer steps and take all of them.
 
@@ -142,6 +151,8 @@ def load_model(
     """
     path = Path(source)
     iterations = None if iterations is None else whole_number("iterations", iterations)
+    if is_export(path):
+        return _load_export(path, iterations, or_fewer)
     if is_foreign(path):
         network = load_foreign(path)
         return Loaded(network, choose_steps(default_steps(network), None, iterations, or_fewer))
@@ -186,6 +197,8 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
                 networks = [create_network(header.network, **options) for options in header.options]
                 network = networks[0] if len(networks) == 1 else Several(networks)
             steps = choose_steps(default_steps(network), header.steps, iterations, or_fewer)
+            if any(step.network >= len(members(network)) for step in steps):
+                raise ValueError("it advises steps of networks that it does not have")
             unused = _unused(network, {step.network for step in steps}) if only_needed else set[str]()
             tensors = {key: file.get_tensor(key) for key in file.keys() if key not in unused}  # noqa: SIM118
             if wrong := set(tensors) ^ (set(network.state_dict()) - unused):
@@ -195,6 +208,25 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
         raise _unreadable(path, error) from None
     return Loaded(network.eval(), steps)
+
+
+def _load_export(path: Path, iterations: int | None, or_fewer: bool) -> Loaded:
+    model = ExportedModel(path)
+    default, advised = default_steps(model), model.manifest.steps
+    longest = default if default[: len(advised)] == advised else advised
+    available = model.available(longest)
+    if available == len(longest):
+        steps = choose_steps(default, advised, iterations, or_fewer)
+    else:  # only the first of several different steps were exported
+        wanted = len(advised) if iterations is None else iterations
+        if wanted > available and not or_fewer:
+            raise UserError(
+                f"this export has {available} of the model's {len(longest)} steps and cannot run {wanted}: "
+                "export it with more --iterations"
+            )
+        steps = longest[: min(wanted, available)]
+    model.open(steps)
+    return Loaded(model.eval(), steps)
 
 
 def _unused(network: nn.Module, needed: Collection[int]) -> set[str]:
@@ -261,9 +293,17 @@ def _brief(steps: int | Sequence[Step] | None) -> object:
 
 
 def _steps(content: Any) -> tuple[Step, ...] | None:
-    if content is None or isinstance(content, int):
-        return None if content is None else (Step(),) * content
-    return tuple(Step(int(scale), int(network)) for scale, network in content)
+    if content is None:
+        return None
+    number = content if isinstance(content, int) else len(content)
+    if not 1 <= number <= MOST_STEPS:
+        raise ValueError(f"{number} are no number of iterations")
+    if isinstance(content, int):
+        return (Step(),) * content
+    steps = tuple(Step(int(scale), int(network)) for scale, network in content)
+    if any(step.scale < 1 or step.network < 0 for step in steps):
+        raise ValueError("it advises steps that do not exist")
+    return steps
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
