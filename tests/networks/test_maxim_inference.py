@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mtdeblur.networks import multi_axis_inference
+from mtdeblur.networks import inference_layers, onednn
 from mtdeblur.networks.contract import inference_form, members
 from mtdeblur.networks.maxim_inference import shrink
 from mtdeblur.networks.multi_axis import change_level
@@ -57,10 +57,27 @@ def test_it_is_equal_to_the_trained_form(case, height, width, batch):
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_is_so_in_several_strips_and_without_the_fused_operation(case, monkeypatch):
-    monkeypatch.setattr(multi_axis_inference, "FUSED_GELU", False)
-    monkeypatch.setattr(multi_axis_inference, "STRIP", 500)
+    monkeypatch.setattr(onednn, "ALLOWED", False)
+    monkeypatch.setattr(inference_layers, "STRIP", 500)
     for expected, found in both(case, torch.rand(1, 3, 96, 64)):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_it_is_so_on_threads_and_with_scales_of_zero(threads, monkeypatch):
+    monkeypatch.setattr(inference_layers, "STRIP", 2000)
+    made = network("stages")
+    for module in made.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.zeros_(module.weight[:3])
+    monkeypatch.setitem(NETWORKS, "stages", made)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for expected, found in both("stages", torch.rand(1, 3, 64, 64)):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -79,4 +96,4 @@ def test_shrinking_is_that_of_the_trained_form(factor):
 
 
 def test_a_network_without_a_form_offers_none():
-    assert inference_form(create_network("mtrnn", width=2), torch.float32) is None
+    assert inference_form(create_network("nafnet", width=2), torch.float32) is None

@@ -53,11 +53,15 @@ class Contract:
             estimate is resized first, 2 if the network enlarges it.
         corners: whether pictures and maps are resized as in TensorFlow 1, see
             `mtdeblur.networks.unroll.resize`.
-        precisions: dtypes without visible loss (torch names, "float32" first).
+        precisions: precisions without visible loss ("float32" first; "int8" is quantised after training).
+        engines: engines in the order of their speed on a CPU, as far as measured, see
+            `mtdeblur.inference.engines.choice`.
         global_operation: an operation over the whole picture, such as pooling, or None; exact tiling is
             refused with this as the reason.
         window: with a global operation, the best side of inference windows in pixels, a multiple of
             `multiple`: usually about the size of the training patches. None: the whole picture.
+        devices: types of the devices that it runs on, the best first; empty: all of PyTorch's.
+        size: the one height and width of padded pictures that it computes; None: any.
         original: paper and licence of the original program, if any; the licence also covers its released
             weights.
         tail: last convolution of the residual: if it is zero, an iteration returns one of its input
@@ -73,8 +77,11 @@ class Contract:
     estimate_scale: int = 1
     corners: bool = False
     precisions: tuple[str, ...] = ("float32", "bfloat16")
+    engines: tuple[str, ...] = ("pytorch",)
     global_operation: str | None = None
     window: int | None = None
+    devices: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
     original: str | None = None
     tail: nn.Conv2d | None = field(default=None, compare=False, repr=False)
     backbone: nn.Sequential | None = field(default=None, compare=False, repr=False)

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+EPS = 1e-6  # of the normalisation
+
 
 class ChannelLayerNorm(nn.Module):
     """Layer normalisation over the channels of each pixel of (B, C, H, W)."""
@@ -15,7 +17,7 @@ class ChannelLayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise, without a copy if x is channels-last."""
-        normed = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-6)
+        normed = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, EPS)
         return normed.permute(0, 3, 1, 2)
 
 

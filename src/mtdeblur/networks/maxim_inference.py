@@ -13,16 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtdeblur.networks.contract import Contract, State, any_size
+from mtdeblur.networks.inference_layers import Dense, convolve, exact, without_bias
 from mtdeblur.networks.maxim import LEVELS, Stage, StageMaps, pyramid
 from mtdeblur.networks.multi_axis import CrossGating, SupervisedAttention, Trunk
-from mtdeblur.networks.multi_axis_inference import (
-    Dense,
-    InferenceCrossGating,
-    InferenceTrunk,
-    convolve,
-    exact,
-    without_bias,
-)
+from mtdeblur.networks.multi_axis_inference import InferenceCrossGating, InferenceTrunk
 
 
 class InferenceStage:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtdeblur.networks.contract import Contract, RecurrentMaps, State, any_size
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, RecurrentMaps, State, any_size
 from mtdeblur.networks.gated import GatedBlock
 
 
@@ -74,6 +74,7 @@ class MTNAF(nn.Module):
             multiple=8,
             halo=_halo(self.config),
             state_scales=(4, 8) if self.config.recurrent else (),
+            precisions=("float32", "bfloat16", "int8"),
             tail=self.tail,
         )
 
@@ -107,6 +108,12 @@ class MTNAF(nn.Module):
         residual = self.tail(self.decoder1(self.up1(f1) + e1))  # (B, 12, H/2, W/2)
         residual = functional.pixel_shuffle(residual, 2)  # (B, 3, H, W)
         return blurred + residual, RecurrentMaps(f1, f2) if self.config.recurrent else None
+
+    def for_inference(self, dtype: torch.dtype) -> ProgressiveNetwork:
+        """See `mtdeblur.networks.contract.inference_form`."""
+        from mtdeblur.networks.mtnaf_inference import InferenceMTNAF
+
+        return InferenceMTNAF(self, dtype)
 
 
 def _halo(config: MTNAFConfig) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtdeblur.networks.blocks import doubling, residual_blocks
-from mtdeblur.networks.contract import Contract, RecurrentMaps, State, any_size
+from mtdeblur.networks.contract import Contract, ProgressiveNetwork, RecurrentMaps, State, any_size
 
 RGB_MEAN = (0.4488, 0.4371, 0.4040)
 GREY_LEVELS = 255.0
@@ -97,6 +97,8 @@ class MTRNN(nn.Module):
             multiple=4,
             halo=-(-reach // 4) * 4,
             state_scales=scales if self.config.recurrent else (),
+            precisions=("float32", "bfloat16", "int8"),
+            engines=("openvino", "pytorch"),
             original="Park et al., ECCV 2020; no licence stated",
             tail=None if self.config.residual == "none" else self.tail,
         )
@@ -118,7 +120,7 @@ class MTRNN(nn.Module):
         Raises:
             ValueError: if the shapes do not match.
         """
-        mean = torch.tensor(RGB_MEAN, dtype=blurred.dtype, device=blurred.device).view(1, 3, 1, 1)
+        mean = torch.cat([blurred.new_full((1, 1, 1, 1), value) for value in RGB_MEAN], dim=1)
         # Eq. (5), (B, 6, H, W); zero padding is then the mean colour, as in the authors' program
         inputs = GREY_LEVELS * torch.cat([blurred - mean, estimate - mean], dim=1)
         inputs = inputs.to(self.head.weight.dtype)
@@ -142,6 +144,12 @@ class MTRNN(nn.Module):
             return base + residual, None
         maps = RecurrentMaps(f1, f2) if self.config.images == 2 else MapsAndImages(f1, f2, inputs)
         return base + residual, maps  # Eq. (3)
+
+    def for_inference(self, dtype: torch.dtype) -> ProgressiveNetwork:
+        """See `mtdeblur.networks.contract.inference_form`."""
+        from mtdeblur.networks.mtrnn_inference import InferenceMTRNN
+
+        return InferenceMTRNN(self, dtype)
 
 
 def _leaky(x: Tensor) -> Tensor:

@@ -28,6 +28,10 @@ class Step(NamedTuple):
     network: int = 0
 
 
+MOST_STEPS = 1000
+"""A file that advises more is damaged."""
+
+
 def default_steps(model: nn.Module) -> tuple[Step, ...]:
     """Test-time steps of a model's own approach, see `Contract.iterations` and `Contract.scales`."""
     contract = cast("Contract", model.contract)
