@@ -29,6 +29,17 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["a.bin"]
 
 
+def test_a_file_is_synchronised_through_a_descriptor_that_may_write(tmp_path: Path, monkeypatch) -> None:
+    """Windows requires it."""
+    fcntl = pytest.importorskip("fcntl")
+    modes = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE)
+    )
+    write_atomically(tmp_path / "a.bin", b"x")
+    assert modes == [os.O_RDWR]
+
+
 def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
     (tmp_path / "ordinary").write_bytes(b"")
     write_atomically(tmp_path / "atomic", b"")
@@ -36,6 +47,7 @@ def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError, SystemExit])
+@pytest.mark.fault("SIGINT or SIGTERM")
 def test_an_interruption_leaves_the_old_file_alone(tmp_path: Path, interruption: type[BaseException]) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
@@ -52,6 +64,7 @@ def test_an_interruption_leaves_the_old_file_alone(tmp_path: Path, interruption:
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
+@pytest.mark.fault("full disk")
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -62,6 +75,7 @@ def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, monkeypatch:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.fault("links and paths that lead elsewhere")
 def test_a_symbolic_link_is_replaced_not_followed(tmp_path: Path) -> None:
     (tmp_path / "original").write_bytes(b"original")
     (tmp_path / "link").symlink_to("original")
@@ -70,6 +84,7 @@ def test_a_symbolic_link_is_replaced_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "link").read_bytes() == b"new"
 
 
+@pytest.mark.fault("places that cannot be written")
 def test_what_cannot_be_written_is_told_early_and_late(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe")
@@ -88,6 +103,7 @@ def test_what_cannot_be_written_is_told_early_and_late(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.fault("places that cannot be written")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match="no permission"):
@@ -128,6 +144,7 @@ def test_a_text_with_a_name_that_is_not_utf_8_is_valid_utf_8(tmp_path: Path) -> 
     assert (tmp_path / "a.csv").read_text("utf-8") == "caf\u00e9,caf\\udce9\n"
 
 
+@pytest.mark.fault("pipes and devices")
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
@@ -149,6 +166,18 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
         path.touch()
     remove_parts(tmp_path)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == {*kept, tmp_path / "sub" / "whole.png"}
+
+
+def test_what_a_living_process_writes_is_not_removed(tmp_path):
+    sub = tmp_path / "sub"
+    with atomic_path(sub / "a.png") as temporary:
+        temporary.write_bytes(b"x")
+        (sub / ".0123456789abcdef.part").touch()
+        remove_parts(tmp_path, recursive=False)
+        assert len(list(sub.iterdir())) == 2
+        remove_parts(sub, recursive=False)
+        assert list(sub.iterdir()) == [temporary]
+    assert (sub / "a.png").read_bytes() == b"x"
 
 
 def test_a_folder_appears_whole_and_a_new_attempt_begins_anew(tmp_path: Path) -> None:

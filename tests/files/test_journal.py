@@ -34,6 +34,7 @@ def test_what_is_done_is_known_to_the_next_run(tmp_path):
 
 @settings(max_examples=20)
 @given(cut=st.integers(0, 250), tail=st.binary(max_size=40))
+@pytest.mark.fault("torn journal")
 def test_a_torn_end_is_forgotten_and_the_journal_goes_on(tmp_path_factory, cut, tail):
     path = tmp_path_factory.mktemp("journal") / "journal"
     write(path, LINES)
@@ -52,6 +53,7 @@ def test_another_jobs_journal_is_refused_and_kept(tmp_path):
     assert read(tmp_path / "journal") == LINES
 
 
+@pytest.mark.fault("two runs at once")
 def test_two_processes_never_share_a_journal(tmp_path):
     pytest.importorskip("fcntl")
     with (
@@ -62,6 +64,7 @@ def test_two_processes_never_share_a_journal(tmp_path):
         pass
 
 
+@pytest.mark.fault("places that cannot be written")
 def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     for path in (tmp_path / "file" / "journal", tmp_path):

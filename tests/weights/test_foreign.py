@@ -29,6 +29,7 @@ def test_marks_are_distinct():
 
 
 @pytest.mark.parametrize("content", ["nothing", "pictures", "code"])
+@pytest.mark.fault("weights that run code")
 def test_a_folder_of_anything_else_gets_one_line(tmp_path, content, capsys):
     if content == "pictures":
         (tmp_path / "a.png").write_bytes(b"picture")

@@ -65,6 +65,11 @@ def test_our_own_file_is_ours_under_any_name(tmp_path, network, name):
     assert same(load_network(tmp_path / name), network)
 
 
+class Malicious:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
 WRAPPINGS = {
     "params": lambda state: {"params": state},
     "state_dict and more": lambda state: {
@@ -143,14 +148,40 @@ def test_anything_else_gets_one_line(tmp_path, content, name):
     assert "header too large" not in str(caught.value)
 
 
-def test_nothing_but_data_is_unpickled(tmp_path, capsys):
-    class Malicious:
-        def __reduce__(self):
-            return print, ("this must never run",)
+def test_damaged_files_of_pytorch_get_one_line(tmp_path, theirs):
+    zipped, plain = bytearray(in_new_format(theirs)), bytearray(in_old_format(theirs))
+    at = zipped.rindex(b"data/")
+    zipped[at] = 0xF6  # no UTF-8, which is what the archive says of its names
+    entry = zipped.rindex(b"PK\1\2", 0, at)
+    zipped[entry + 9] |= 8
+    at = plain.rindex(b"X\x0f\x00\x00\x00") if b"X\x0f\x00\x00\x00" in plain else plain.rindex(b"14")
+    plain[at + 6] ^= 1  # the key of a storage
+    for name, content in (("new", zipped), ("old", plain)):
+        path = tmp_path / f"{name}.pth"
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"cannot load weights from .*{name}") as caught:
+            load_network(path)
+        assert "\n" not in str(caught.value)
 
+
+@pytest.mark.fault("weights that run code")
+def test_nothing_but_data_is_unpickled(tmp_path, capsys):
     (tmp_path / "w.ckpt").write_bytes(pickle.dumps({"params": Malicious()}, protocol=2))
     with pytest.raises(UserError):
         load_network(tmp_path / "w.ckpt")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.fault("weights that run code")
+@pytest.mark.parametrize("write", [in_new_format, in_old_format, pickle.dumps])
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w"])
+def test_no_format_runs_code(tmp_path, theirs, capsys, write, beside, name):
+    (tmp_path / name).write_bytes(write({**(theirs if beside else {}), "more": Malicious()}))
+    for load in (load_network, load_model, read_all):
+        with pytest.raises(UserError) as caught:
+            load(tmp_path / name)
+        assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
 
 

@@ -6,6 +6,8 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +17,19 @@ from typing import Any
 
 from mtdeblur.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows: no locking there
+    fcntl = None
+
 _PART = ".part"
+_LOST = frozenset(
+    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EROFS", "ESTALE", "ENODEV", "ENXIO", "EIO")
+)
+
+
+class DiskError(UserError):
+    """A disk is full, has failed or is gone: other files cannot be written there either."""
 
 
 def reason(error: OSError) -> str:
@@ -38,26 +52,38 @@ def atomic_path(path: Path) -> Generator[Path]:
         an empty file to write or to replace.
 
     Raises:
-        UserError: if the file cannot be written: the folder cannot be created or written, `path` is a folder
-            or a device, or the disk is full.
+        DiskError: if the disk is full or gone.
+        UserError: if the file cannot be written: the folder cannot be created or written, or `path` is a
+            folder or a device.
     """
     temporary = path.with_name(f".{secrets.token_hex(8)}{_PART}{path.suffix}")
     try:
         _refuse_unreplaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # `tempfile` would make the file private; this one gets the usual permissions of a new file.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        created = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
-            yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-            temporary.replace(path)
+            with _marked_as_used(created):
+                yield temporary
+                synchronise(temporary)
+                temporary.replace(path)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}") from error
+        kind = DiskError if error.errno in _LOST else UserError
+        raise kind(f"cannot write {path}: {reason(error)}") from error
+
+
+def synchronise(path: Path) -> None:
+    """Wait until the content of a file is on the disk.
+
+    Raises:
+        OSError: if it cannot be written, for instance because the disk is full.
+    """
+    with path.open("r+b") as file:  # Windows refuses this for a file that is open for reading alone
+        os.fsync(file.fileno())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -143,6 +169,34 @@ def _duplicates(names: Sequence[str]) -> list[int]:
     return [index for index, name in enumerate(names) if counts[name.casefold()] > 1]
 
 
+def without_case(name: str) -> str:
+    """A form that is equal for names that differ in case or in Unicode's forms of composition alone."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def name_one_file(first: Path, second: Path) -> bool:
+    """Whether the file system takes two absolute paths, equal by `without_case`, for one file.
+
+    It is asked by a file that exists for a moment, in the nearest existing folder that both share.
+    """
+    place, names = Path(first.anchor), (first.name, second.name)
+    for one, other in zip(first.parts[1:], second.parts[1:], strict=True):
+        if one != other:
+            names = one, other
+            break
+        place /= one
+    try:
+        if (place / names[0]).exists() or (place / names[1]).exists():
+            return (place / names[0]).samefile(place / names[1])
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryDirectory(prefix=".", dir=place) as folder:
+            (Path(folder) / names[0]).touch()
+            return (Path(folder) / names[1]).exists()
+    except OSError:  # `samefile` of two files, one of which does not exist; or nothing can be written
+        return False
+
+
 def read_whole(place: Any) -> bytes:
     """The content of a file, local or remote.
 
@@ -168,11 +222,46 @@ def check_regular(place: object) -> None:
             raise OSError(errno.EINVAL, "it is a pipe, a socket or a device, not a regular file", str(place))
 
 
-def remove_parts(folder: Path) -> None:
-    """Delete the partial files that killed processes left in a folder and its sub-folders."""
-    for part in folder.rglob(f".*{_PART}*"):
+def remove_parts(folder: Path, *, recursive: bool = True) -> None:
+    """Delete the partial files that killed processes left in a folder; those of living processes stay.
+
+    Args:
+        folder: the folder.
+        recursive: whether to search its sub-folders, too.
+    """
+    pattern = f".*{_PART}*"
+    for part in folder.rglob(pattern) if recursive else folder.glob(pattern):
         if re.fullmatch(rf"\.[0-9a-f]{{16}}\{_PART}(\.\w+)?", part.name):
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # on Windows, open files cannot be deleted
+                if not _is_used(part):
+                    part.unlink()
+
+
+@contextmanager
+def _marked_as_used(file: int) -> Generator[None]:
+    """Lock an open file while it is written, and close it; on Windows it is only closed."""
+    if fcntl is None:
+        os.close(file)
+        yield
+        return
+    try:
+        with suppress(OSError):  # there are file systems without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _is_used(part: Path) -> bool:
+    """Whether a living process writes a partial file."""
+    if fcntl is None:
+        return False
+    with part.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def check_writable(path: Path) -> None:

@@ -73,7 +73,9 @@ def open_journal(path: Path, job: Mapping[str, Any]) -> Generator[Journal]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
             _lock(file, path.parent)
-            records = _whole_records(file)
+            file.seek(0)
+            records, whole = whole_records(file)
+            file.truncate(whole)
             journal = Journal(file, records[1:])
             if not records:
                 journal.append(job)
@@ -112,11 +114,10 @@ def _lock(file: IO[bytes], folder: Path) -> None:
         raise UserError(f"another process is working in {folder}; wait until it has ended") from None
 
 
-def _whole_records(file: IO[bytes]) -> list[Record]:
-    """The records before the first incomplete one; the file is truncated there."""
+def whole_records(file: IO[bytes]) -> tuple[list[Record], int]:
+    """The records from the file's position up to the first incomplete one, and their size in bytes."""
     records: list[Record] = []
     whole = 0
-    file.seek(0)
     for line in file:
         if not (line.startswith(b"{") and line.endswith(b"}\n")):
             break
@@ -125,5 +126,4 @@ def _whole_records(file: IO[bytes]) -> list[Record]:
         except ValueError:  # not JSON, or not UTF-8
             break
         whole += len(line)
-    file.truncate(whole)
-    return records
+    return records, whole

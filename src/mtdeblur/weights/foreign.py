@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.registry import create_network
+from mtdeblur.weights.exported.manifest import is_export, parts
 from mtdeblur.weights.layouts import Layout, deepdeblur, dmphn, maxim, mtrnn, nafnet, scale_recurrent
 from mtdeblur.weights.tensorflow import checkpoint_parts, is_checkpoint, read_checkpoint
 from mtdeblur.weights.tensors import check_finite, find_state, is_pytorch, pytorch_parts, read_pytorch
@@ -55,11 +56,13 @@ def is_foreign(path: Path) -> bool:
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """The files of a set of weights, ours or another program's; empty if there are none.
+    """The files of a set of weights, ours, another program's or exported; empty if there are none.
 
     Raises:
         UserError: if they cannot be listed.
     """
+    if is_export(path):
+        return parts(path)
     try:
         reader = _reader(path)
         files = reader.parts(path) if reader else [path]

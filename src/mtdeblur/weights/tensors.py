@@ -19,6 +19,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from mtdeblur.errors import UserError, one_line
+from mtdeblur.files.archives import DAMAGED
 
 OURS = "mtdeblur-"
 """Prefix of the format mark in the header of this program's own files."""
@@ -165,7 +166,12 @@ def _load_pytorch(path: Path) -> Any:
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about unusual formats
         with torch.serialization.safe_globals(_harmless()):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            try:
+                return torch.load(file, map_location="cpu", weights_only=True)
+            except (UnpicklingError, MemoryError, OSError):
+                raise
+            except Exception as error:  # of any type, if the file is damaged
+                raise ValueError(one_line(error)) from error
 
 
 def _flat(content: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
@@ -208,8 +214,8 @@ def _is_pytorch_archive(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return any(name.split("/")[-1] == "data.pkl" for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return True  # truncated
+    except DAMAGED:
+        return True
 
 
 def _head(file: Path) -> bytes:

@@ -1,0 +1,1 @@
+"""Exported models (`mtdeblur export`) as progressive networks that run in their own runtime."""
