@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtdeblur.data.making.workers import Stages
+from mtdeblur.processes.pool import Stages
 
 
 def picture(seed, height=40, width=50):

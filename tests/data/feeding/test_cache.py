@@ -120,6 +120,7 @@ def test_without_a_folder_nothing_is_decoded_ahead(tmp_path, save, count):
     assert count == []
 
 
+@pytest.mark.fault("full disk")
 def test_too_little_room_is_noticed_early(tmp_path, save, monkeypatch):
     files = [tmp_path / f"{n}.png" for n in range(100)]
     for file in files:
@@ -139,13 +140,14 @@ def test_a_broken_picture_is_named(tmp_path, save):
 # -- memory
 
 PEAK = """
-import resource, sys, tracemalloc
+import sys, tracemalloc
 from pathlib import Path
 from mtdeblur.data.feeding.cache import Decoded
 from mtdeblur.data.feeding.stream import Exposures, LadderStream
 from mtdeblur.data.feeding.stored import Dataset
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import Motion
+from mtdeblur.inference.memory import peak_memory
 
 cache = Decoded(Path(sys.argv[2]) if len(sys.argv) > 2 else None, memory=2**21)
 exposures = Exposures(Motion(), Sensor(), 0, 0)
@@ -154,8 +156,7 @@ data = Dataset(Path(sys.argv[1]))
 made = LadderStream(data, exposures, levels=(5,), patch=64, batch=4, decoded=cache)
 for number in range(len(made.order)):
     made.batch(number)
-kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(data.ladders), tracemalloc.get_traced_memory()[1], kilobytes * 1024)
+print(len(data.ladders), tracemalloc.get_traced_memory()[1], peak_memory())
 """
 
 

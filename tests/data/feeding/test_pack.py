@@ -143,6 +143,37 @@ def test_a_corrupt_entry_of_an_archive_is_refused_by_name(tmp_path, folder):
     one_line(caught)
 
 
+def test_a_damaged_list_of_an_archive_is_one_line(tmp_path, folder):
+    archive = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(archive, "w") as written:
+        written.write(folder / "train/photos/0.png", "train/photos/\N{LATIN SMALL LETTER E WITH ACUTE}.png")
+    content = archive.read_bytes()
+    at = content.rindex("\N{LATIN SMALL LETTER E WITH ACUTE}".encode())
+    archive.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+    with pytest.raises(UserError, match=r"damaged\.zip is no training pack") as caught:
+        Pack(archive)
+    one_line(caught)
+
+
+@pytest.mark.fault("links and paths that lead elsewhere")
+@pytest.mark.parametrize(
+    "name", ["../{}", "/{}", "train/photos/../../../{}", "train/photos/..\\{}", "C:\\{}"]
+)
+def test_members_of_an_archive_lead_nowhere_else(tmp_path, folder, name):
+    archive, secret = tmp_path / "sub/pack.zip", tmp_path / "secret.png"
+    archive.parent.mkdir()
+    Image.new("RGB", (9, 9), "red").save(secret)
+    before = sorted(tmp_path.rglob("*"))
+    with zipfile.ZipFile(archive, "w") as written:
+        written.write(folder / "train/photos/0.png", "train/photos/0.png")
+        written.writestr(name.format("secret.png"), (folder / "train/photos/1.png").read_bytes())
+    pack = Pack(archive)
+    shapes = {decode(entry).shape for entry in pack.photos}
+    pack.close()
+    assert (9, 9, 3) not in shapes
+    assert sorted(tmp_path.rglob("*")) == [*before[:1], *sorted({archive, *before[1:]})]
+
+
 # -- building
 
 

@@ -410,3 +410,17 @@ def test_training_never_sees_what_is_held_out(paired):
     seen = set(made.pictures.entries)
     assert len(seen) == 5 + 2 * (FRAMES + 2) + 2 * 3
     assert all("valid" not in entry.parts for entry in seen)
+
+
+# -- what a run is told
+
+
+def test_pictures_smaller_than_the_patches_are_reported(folder):
+    told: list[str] = []
+    stream(folder, report=told.append)
+    assert told == []
+    made = stream(folder, patch=200, batch=1, pool=1, report=told.append)
+    count = len(made.pictures.shapes)
+    assert len(told) == 1
+    assert f"{count} of {count}" in told[0]
+    assert "data.patch" in told[0]

@@ -112,6 +112,7 @@ def test_a_limit_is_kept_by_leaving_exposures_out_evenly(footage, tmp_path, hear
         augment([footage], tmp_path / "none", SMALL, limit=1000, workers=1)
 
 
+@pytest.mark.fault("full disk")
 def test_a_full_disk_is_noticed_before_anything_is_written(footage, tmp_path, monkeypatch, content):
     usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
     monkeypatch.setattr(building.shutil, "disk_usage", lambda path: usage)
@@ -182,12 +183,14 @@ def build(folder, workers):
 
 
 @pytest.mark.slow
+@pytest.mark.fault("killed training or data set")
 def test_killed_at_twenty_random_moments_the_data_set_has_the_same_bytes(footage, tmp_path, builder):
     augment([footage], tmp_path / "undisturbed", SMALL, workers=1)
     builder.kill_and_repeat(BUILD, footage, tmp_path / "undisturbed", times=20, pictures=3)
 
 
 @pytest.mark.slow
+@pytest.mark.fault("killed training or data set")
 def test_killed_with_its_workers_at_work_none_stays_and_the_bytes_are_the_same(footage, tmp_path, builder):
     augment([footage], tmp_path / "undisturbed", SMALL, workers=1)
     builder.kill_with_its_workers(BUILD, footage, tmp_path / "undisturbed", pictures=3)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import IO, Protocol, Self
 
 from mtdeblur.data.disk.decode import Entry, Pixels, decode
-from mtdeblur.errors import UserError, one_line, require
+from mtdeblur.errors import UserError
 from mtdeblur.files.atomic import distinct_names, read_whole, reason
-from mtdeblur.media import pictures, video
+from mtdeblur.files.places import is_local, place_of
+from mtdeblur.media import formats, pictures, video
 
-_MORE_SUFFIXES = (".bmp", ".gif", ".jp2", ".pbm", ".pgm", ".pnm", ".ppm", ".tga")  # which Pillow reads
-SUFFIXES = frozenset((*pictures.SUFFIXES, *_MORE_SUFFIXES))
+_MORE_SUFFIXES = (".jp2", ".tga")  # which Pillow reads
+SUFFIXES = frozenset((*formats.SUFFIXES, *_MORE_SUFFIXES))
 """Suffixes of frame files, in lower case."""
 
 
@@ -90,22 +91,6 @@ class Frame:
     damaged: bool = False
 
 
-def place_of(source: str | Path) -> Place:
-    """The file or folder at a path or an fsspec address.
-
-    Raises:
-        UserError: if it is an address and universal-pathlib or fsspec's driver is not installed.
-    """
-    text = str(source)
-    if "://" not in text and "::" not in text:
-        return Path(text)
-    upath = require("upath", "data", f"opening {text}")
-    try:
-        return upath.UPath(text)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"cannot open {text}: {one_line(error)} (fsspec's driver may be missing)") from error
-
-
 def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
     """Find the clips in files and folders, in order: each video, and each folder that contains frames.
 
@@ -131,7 +116,7 @@ def find_clips(sources: Iterable[str | Path]) -> list[Clip]:
                     "high-speed camera (for GoPro: GOPRO_Large_all)"
                 )
             local = place_of(clip.source)
-            found.setdefault(str(local.resolve()) if isinstance(local, Path) else clip.source, clip)
+            found.setdefault(str(local.resolve()) if is_local(local) else clip.source, clip)
     clips = list(found.values())
     names = distinct_names([place_of(clip.source) for clip in clips], [clip.name for clip in clips])
     return [replace(clip, name=name) for clip, name in zip(clips, names, strict=True)]

@@ -13,7 +13,7 @@ from mtdeblur.data.disk.manifest import stored_levels
 from mtdeblur.data.disk.splits import HOLD_OUT
 from mtdeblur.errors import UserError
 from mtdeblur.files.atomic import read_whole
-from mtdeblur.media.pictures import SUFFIXES
+from mtdeblur.media.formats import SUFFIXES
 
 
 class Pair(NamedTuple):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mtdeblur.errors import require
 from mtdeblur.files.atomic import distinct_names
-from mtdeblur.media.pictures import list_pictures, read_pixels
+from mtdeblur.media.formats import list_pictures
+from mtdeblur.media.pictures import read_pixels
 
 PUBLIC_DOMAIN: Mapping[str, str] = {
     "astronaut": "NASA; public domain",

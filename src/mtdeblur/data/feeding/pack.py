@@ -30,10 +30,12 @@ from mtdeblur.data.disk.frames import clip_at, clip_frames, natural_order
 from mtdeblur.data.disk.leftovers import summary, warn
 from mtdeblur.data.disk.splits import HOLD_OUT
 from mtdeblur.data.feeding.contents import TrainingData
-from mtdeblur.errors import UserError
+from mtdeblur.errors import UserError, one_line
 from mtdeblur.exposure.simulate import FRAMES
+from mtdeblur.files.archives import DAMAGED
 from mtdeblur.files.atomic import atomic_path, reason
-from mtdeblur.media.pictures import SUFFIXES, list_pictures, to_8_bits
+from mtdeblur.media.formats import SUFFIXES, list_pictures
+from mtdeblur.media.samples import to_8_bits
 
 Pixels = NDArray[np.uint8]
 AnyEntry = TypeVar("AnyEntry", bound=Entry)
@@ -61,8 +63,8 @@ class Pack(TrainingData):
             if not path.is_dir():
                 self._archive = zipfile.ZipFile(path)
             root = path if self._archive is None else zipfile.Path(self._archive)
-        except (OSError, zipfile.BadZipFile) as error:
-            why = reason(error) if isinstance(error, OSError) else error
+        except (OSError, *DAMAGED) as error:
+            why = reason(error) if isinstance(error, OSError) else one_line(error)
             raise UserError(f"{path} is no training pack ({why}); make one with 'mtdeblur pack'") from error
         self.photos = _pictures(root / "train" / "photos")
         self.clips = [_pictures(clip) for clip in _children(root / "train" / "clips") if clip.is_dir()]

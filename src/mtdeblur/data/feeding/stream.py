@@ -110,7 +110,8 @@ class LadderStream:
         rank: number of this process.
         world: number of processes that share a batch; must divide it.
         decoded: cache of decoded pictures; in memory by default.
-        report: receives a line for each picture that cannot be read and is left out.
+        report: receives a line for each picture that cannot be read and is left out, and one if pictures
+            are smaller than the patches.
 
     Raises:
         ValueError: if the batch is not divisible by the number of processes.
@@ -148,6 +149,7 @@ class LadderStream:
         folder = self.decoded.folder
         read = self.decoded if folder else decode
         self.pictures = Resident(entries, self.device, read, folder=folder, report=self._leave_out)
+        self._report_small()
         numbers = iter(range(len(entries)))
         photos = [number for number in islice(numbers, len(pack.photos)) if self.pictures.readable(number)]
         runs = [run for clip in pack.clips for run in self._runs(list(islice(numbers, len(clip))))]
@@ -343,6 +345,15 @@ class LadderStream:
 
     def _numbers(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self.device)
+
+    def _report_small(self) -> None:
+        """Report how many pictures are smaller than the patches."""
+        sides = [min(shape) for shape in self.pictures.shapes if 0 not in shape]
+        if small := sum(side < self.patch for side in sides):
+            self.report(
+                f"{small} of {len(sides)} training pictures are smaller than the patches of {self.patch} "
+                "pixels and are continued by their mirror image; a smaller data.patch avoids that"
+            )
 
     def _leave_out(self, why: str) -> None:
         self.report(f"{why}; it is left out")

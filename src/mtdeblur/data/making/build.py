@@ -16,11 +16,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from mtdeblur.data.disk.manifest import JOURNAL, MANIFEST, Row, read_manifest
-from mtdeblur.data.making.workers import Runner, Stages, open_runner
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import CRF
 from mtdeblur.files.atomic import check_writable, remove_parts
 from mtdeblur.files.journal import Journal, open_journal
+from mtdeblur.processes.pool import Runner, Stages, open_runner
 
 MARGIN = 1.1
 """Safety factor of size estimates, which measure one picture of each source."""

@@ -29,10 +29,10 @@ from mtdeblur.data.making.interpolation import (
     measure_gap,
 )
 from mtdeblur.data.making.plan import GOPRO, GOPRO_PAIRS, Exposure, Recipe, plan_exposures
-from mtdeblur.data.making.workers import Stages
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.crf import CRF, IDENTITY
 from mtdeblur.files.journal import plain
+from mtdeblur.processes.pool import Stages
 
 _FORMAT = 1  # increment when the same settings give other files
 _BLOCK = 64  # consecutive exposures, or gaps, of a clip for one process

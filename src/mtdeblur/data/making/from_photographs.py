@@ -27,12 +27,12 @@ from mtdeblur.data.making.camera import (
     prepare,
     to_pixels,
 )
-from mtdeblur.data.making.workers import Stages
 from mtdeblur.errors import UserError
 from mtdeblur.exposure.simulate import margin
 from mtdeblur.files.atomic import write_atomically
 from mtdeblur.files.journal import plain
 from mtdeblur.media.pictures import Picture, encode_picture
+from mtdeblur.processes.pool import Stages
 
 ACCOUNT = "simulation.json"
 """File with the settings of a folder of pairs; written last."""

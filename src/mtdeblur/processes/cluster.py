@@ -1,9 +1,9 @@
-"""Worker processes on a Ray cluster, for `mtdeblur.data.making.workers`."""
+"""Worker processes on a Ray cluster, for `mtdeblur.processes.pool`."""
 
 import logging
 import os
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, ParamSpec, TypeVar
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class RayProcess(Executor):
+class RayProcess:
     """A process on the cluster; it reserves a processor from its first call on.
 
     Args:
@@ -30,7 +30,31 @@ class RayProcess(Executor):
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call a function in the process; function, arguments and result are pickled."""
-        return self._actor.work.remote(partial(fn, *args, **kwargs)).future()
+        result = Future[Any]()
+        result.set_running_or_notify_cancel()
+        called = self._actor.work.remote(partial(fn, *args, **kwargs)).future()
+        called.add_done_callback(partial(_pass_on, result))
+        return result
+
+    def replace(self, *, last: bool) -> bool:
+        """Start anew if no other process is left: there may be no node for another one."""
+        del self._actor
+        return last
+
+
+def _pass_on(result: Future[Any], called: Future[Any]) -> None:
+    """Pass on the result of a call; the loss of an actor or its node is a BrokenExecutor."""
+    from ray.exceptions import RayActorError
+
+    error = called.exception()
+    if error is None:
+        result.set_result(called.result())
+    elif isinstance(error, RayActorError):
+        broken = BrokenExecutor(str(error))
+        broken.__cause__ = error
+        result.set_exception(broken)
+    else:
+        result.set_exception(error)
 
 
 class _Worker:
@@ -75,7 +99,7 @@ def ray_processes(workers: int | None) -> Generator[list[RayProcess]]:
             raise error.cause from error
         why = str(error.cause).strip().splitlines()[-1]
         raise UserError(f"a node cannot work ({why}); install the same mtdeblur on every node") from error
-    except api.exceptions.RayError as error:
+    except (BrokenExecutor, api.exceptions.RayError) as error:
         raise UserError(
             "a worker or its node was lost, perhaps for lack of memory; repeat the command to resume"
         ) from error
