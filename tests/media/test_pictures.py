@@ -180,7 +180,7 @@ def test_grey_stays_grey(tmp_path: Path) -> None:
         write_picture(path, picture.with_pixels(tinted))
         with Image.open(path) as image:
             assert image.mode == "L"
-            assert np.abs(np.asarray(image).astype(int) - (picture.pixels[..., 0].astype(int) + 3)).max() <= 1
+            assert np.abs(np.asarray(image).astype(int) - (picture.pixels[..., 0].astype(int) + 3)).max() <= 2
 
 
 def test_alpha_is_carried_over_untouched_in_webp(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_pages_are_counted(tmp_path: Path) -> None:
     first, second = Image.fromarray(smooth(20, 30)), Image.new("RGB", (20, 30))
     first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
     picture = read_picture(tmp_path / "a.tif")
-    assert picture.pages == 2
+    assert ["2 pictures" in notice for notice in picture.notices] == [True]
     np.testing.assert_array_equal(picture.pixels, smooth(20, 30))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtdeblur.errors import UserError
+from mtdeblur.media.clip import survey
 from mtdeblur.media.video import video_frames
 
 av = pytest.importorskip("av")
@@ -152,6 +153,46 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.fault("unusual file names")
+@pytest.mark.parametrize("name", ["Talk: part 2.mp4", "concat:a.mp4", "http:a.mp4", "-i.mp4", "%03d.mp4"])
+def test_no_name_is_taken_for_an_address(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.mp4", [scene(n) for n in range(3)]).rename(name)
+    assert len(all_of(Path(name))) == 3
+
+
+@pytest.mark.fault("links and paths that lead elsewhere")
+def test_lists_of_other_files_are_refused(tmp_path):
+    write(tmp_path / "a.mp4", [scene(n) for n in range(3)])
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    with pytest.raises(UserError, match="list of other files"):
+        all_of(tmp_path / "list.mp4")
+    (tmp_path / "list.mp4").write_text(f"ffconcat version 1.0\nfile {tmp_path}/a.mp4\n")
+    with pytest.raises(UserError, match="cannot read the video"):
+        all_of(tmp_path / "list.mp4")
+
+
+@pytest.mark.fault("decompression bomb")
+@pytest.mark.parametrize("size", [(48, 64), (1100, 1200)])
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mkv"), ("mjpeg", "avi"), ("mpeg4", "mp4")])
+def test_frames_of_more_pixels_than_the_limit_are_refused(tmp_path, monkeypatch, size, codec, suffix):
+    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = write(tmp_path / f"a.{suffix}", [scene(0, *size)], codec=codec, pixel_format=pixel_format)
+    monkeypatch.setenv("MTDEBLUR_MAX_PIXELS", str(size[0] * size[1]))
+    assert survey(path).width == size[1]
+    monkeypatch.setenv("MTDEBLUR_MAX_PIXELS", "3071")
+    with pytest.raises(UserError, match=r"a\.\w+: .*MTDEBLUR_MAX_PIXELS") as caught:
+        survey(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_codec_is_one_line(tmp_path):
+    path = write(tmp_path / "a.avi", [scene(0)], codec="mjpeg", pixel_format="yuvj420p")
+    path.write_bytes(path.read_bytes().replace(b"MJPG", b"XQZW"))
+    with pytest.raises(UserError, match="does not know its codec"):
+        all_of(path)
+
+
 def test_behind_the_last_frame_there_is_nothing(tmp_path):
     path = write(tmp_path / "short.mp4", [scene(n) for n in range(3)])
     assert [len(all_of(path, start)) for start in (0, 2, 3, 9)] == [3, 1, 0, 0]
@@ -186,6 +227,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.fault("damaged frames of a video")
 def test_a_damaged_frame_keeps_its_number_and_the_others_are_read(tmp_path, name):
     codec, suffix, options, packets, lost = DAMAGED[name]
     path = write_damaged(tmp_path / f"a.{suffix}", codec, options, packets)

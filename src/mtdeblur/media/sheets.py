@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
 from mtdeblur.media import libvips
-from mtdeblur.media.pictures import Picture, list_pictures, read_picture, read_pixels, to_8_bits
+from mtdeblur.media.formats import list_pictures
+from mtdeblur.media.pictures import Picture, read_picture, read_pixels
+from mtdeblur.media.samples import to_8_bits, to_integers
 
 CROPS = {
     "centre": (0.5, 0.5),
@@ -110,12 +112,13 @@ def make_sheet(item: Item, methods: Mapping[str, Method], side: int) -> tuple[Pi
         UserError: if a file cannot be read.
     """
     before = read_picture(item.source).upright()
-    columns = [Column("before", to_8_bits(before.pixels))]
-    columns += [Column(label, to_8_bits(method(before.pixels))) for label, method in methods.items()]
+    pixels = to_integers(before.pixels)
+    columns = [Column("before", to_8_bits(pixels))]
+    columns += [Column(label, to_8_bits(method(pixels))) for label, method in methods.items()]
     notices: list[str] = []
     for path in item.beside:
         other = to_8_bits(read_pixels(path))
-        if other.shape == before.pixels.shape:
+        if other.shape == pixels.shape:
             columns.append(Column(f"{path.parent.name}\n{path.stem}", other))
         else:
             notices.append(f"{path} is left out: its size differs from that of {item.source}")

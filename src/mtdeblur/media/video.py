@@ -6,18 +6,20 @@ depend on where reading starts.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError, one_line, require
 from mtdeblur.files.atomic import check_regular, plain_name, reason
+from mtdeblur.media.formats import check_size, most_pixels
 
 if TYPE_CHECKING:
     import av.container
@@ -42,6 +44,9 @@ SUFFIXES = frozenset(
     )
 )
 """Suffixes of videos in a folder; a video given by name may have any suffix."""
+_LISTS = frozenset(("concat", "dash", "hls", "imf", "webm_dash_manifest"))
+"""FFmpeg's names of formats that only name other files."""
+_MARGIN = 2**20  # pixels
 _REORDERED = 16  # maximum distance in frames between decoding and presentation order
 
 Pixels = NDArray[Any]
@@ -87,88 +92,138 @@ def video_frames(video: Path | VideoFile, start: int = 0) -> Iterator[VideoFrame
     Raises:
         UserError: if PyAV is not installed, or the file is not a video or is truncated.
     """
-    with _refusals(video):
+    for number, place in enumerate(places(video, start), start):
+        yield _frame(video, number, place)
+
+
+class Place(NamedTuple):
+    """A frame's place in the video.
+
+    Attributes:
+        frame: as decoded, not turned upright; None if it is lost.
+        pts: its timestamp in units of `time_base`, or None if the file has none.
+        time_base: in seconds.
+        damaged: whether the frame is lost, cannot be decoded well, or depends on such a frame.
+    """
+
+    frame: "av.video.frame.VideoFrame | None"
+    pts: int | None
+    time_base: Fraction | None
+    damaged: bool = False
+
+
+def places(video: Path | VideoFile, start: int = 0) -> Iterator[Place]:
+    """The frames of `video_frames` with their timestamps, for a program that writes them again.
+
+    Raises:
+        UserError: as `video_frames` does.
+    """
+    with refusals(video):
         from av.error import FFmpegError
 
         number = start
         with suppress(FFmpegError):  # a file that is not a video fails again below
             for place in _places(video, start):
-                yield _frame(video, number, place)
+                yield place
                 number += 1
             return
-        for place in islice(_repaired(video), number, None):
-            yield _frame(video, number, place)
-            number += 1
+        yield from islice(_repaired(video), number, None)
 
 
-class _Place(NamedTuple):
-    """A frame (None if it is lost), its time in seconds, and whether it is damaged."""
+def main_stream(container: "av.container.InputContainer") -> "av.video.stream.VideoStream":
+    """The first video stream that is not a cover picture; frames of more pixels than allowed are damaged.
 
-    frame: "av.video.frame.VideoFrame | None"
-    time: float | None
-    damaged: bool = False
+    Raises:
+        IndexError: if there is none.
+        ValueError: if its codec is unknown, or its frames have more pixels than
+            `mtdeblur.media.formats.most_pixels` allows.
+    """
+    from av.stream import Disposition
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    stream = streams[0]
+    if cast("Any", stream.codec_context) is None:
+        raise ValueError("FFmpeg does not know its codec")
+    if stream.width and stream.height:
+        try:
+            check_size(stream.width, stream.height)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+    stream.codec_context.options = _limits()
+    return stream
 
 
-def _places(video: Path | VideoFile, start: int) -> "Iterator[_Place]":
+def address(path: Path) -> str:
+    """A local file for FFmpeg, which takes plain names such as `http:a.mp4` for addresses."""
+    return f"file:{path}"
+
+
+def _limits() -> dict[str, str]:
+    """Options of decoders, against frames far above the limit; decoders count margins as well."""
+    return {"max_pixels": str(2 * most_pixels() + _MARGIN)}
+
+
+def _places(video: Path | VideoFile, start: int) -> Iterator[Place]:
     """The frames from `start` on, up to the first decoding error."""
     for begin in (_begin_near, _begin_at_first) if start else (_begin_at_first,):
-        with _open(video) as container:
-            stream = container.streams.video[0]
+        with open_video(video) as container:
+            stream = main_stream(container)
             stream.thread_type = "AUTO"
-            places = begin(container, stream, start)
-            if places is not None:
-                yield from places
+            found = begin(container, stream, start)
+            if found is not None:
+                yield from found
                 return
 
 
 def _begin_at_first(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", start: int
-) -> "Iterator[_Place]":
+) -> Iterator[Place]:
     return islice(_judged(container.decode(stream)), start, None)
 
 
 def _begin_near(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", start: int
-) -> "Iterator[_Place] | None":
+) -> Iterator[Place] | None:
     """The frames from `start` on, found by timestamp; None if the timestamps are ambiguous."""
     packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
     times = sorted(packet.pts for packet in packets if packet.pts is not None)
     if len(set(times)) < len(packets) or start >= len(times):
         return None
     container.seek(times[max(0, start - _REORDERED)], stream=stream)
-    places = _judged(container.decode(stream))
-    for place in places:
+    found = _judged(container.decode(stream))
+    for place in found:
         shown = place.frame and place.frame.pts
         if shown == times[start]:
-            return chain([place], places)
+            return chain([place], found)
         if shown is None or shown > times[start]:
             break
     return None
 
 
-def _judged(frames: "Iterable[av.video.frame.VideoFrame | _Place]") -> "Iterator[_Place]":
+def _judged(frames: "Iterable[av.video.frame.VideoFrame | Place]") -> Iterator[Place]:
     """Mark damaged frames, and all frames after them up to the next key frame."""
     damaged = False
     for frame in frames:
-        if isinstance(frame, _Place):
+        if isinstance(frame, Place):
             damaged = True
             yield frame
             continue
         damaged = frame.is_corrupt or (damaged and not frame.key_frame)
-        yield _Place(frame, frame.time, damaged)
+        pts = frame.dts if frame.pts is None else frame.pts  # an AVI has decoding timestamps alone
+        yield Place(frame, pts, frame.time_base, damaged)
 
 
-def _repaired(video: Path | VideoFile) -> "Iterator[_Place]":
+def _repaired(video: Path | VideoFile) -> Iterator[Place]:
     """All frames of a damaged video, with a placeholder for each lost frame."""
-    with _open(video) as container:
-        stream = container.streams.video[0]
+    with open_video(video) as container:
+        stream = main_stream(container)
         stream.thread_type = "SLICE"  # so that an error belongs to the current packet
         yield from _judged(_decoded(container, stream))
 
 
 def _decoded(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream"
-) -> "Iterator[av.video.frame.VideoFrame | _Place]":
+) -> "Iterator[av.video.frame.VideoFrame | Place]":
     """Decode packet by packet; lost frames have their place in presentation order."""
     from av.error import FFmpegError
 
@@ -179,7 +234,7 @@ def _decoded(
         except FFmpegError:
             frames = []
             if packet.pts is None:
-                yield _Place(None, None, damaged=True)
+                yield Place(None, None, stream.time_base, damaged=True)
             else:
                 heappush(lost, packet.pts)
         for frame in frames:
@@ -190,20 +245,20 @@ def _decoded(
         yield _lost(heappop(lost), stream)
 
 
-def _lost(timestamp: int, stream: "av.video.stream.VideoStream") -> _Place:
-    time = None if stream.time_base is None else float(timestamp * stream.time_base)
-    return _Place(None, time, damaged=True)
+def _lost(timestamp: int, stream: "av.video.stream.VideoStream") -> Place:
+    return Place(None, timestamp, stream.time_base, damaged=True)
 
 
-def _frame(video: Path | VideoFile, number: int, place: _Place) -> VideoFrame:
+def _frame(video: Path | VideoFile, number: int, place: Place) -> VideoFrame:
     frame = place.frame
+    time = None if place.pts is None or place.time_base is None else float(place.pts * place.time_base)
     if frame is None or place.damaged:
 
         def refuse() -> Pixels:
             raise UserError(f"cannot read frame {number} of the video {video}: it is damaged")
 
-        return VideoFrame(number, place.time, refuse, damaged=True)
-    return VideoFrame(number, place.time, lambda: _pixels(frame))
+        return VideoFrame(number, time, refuse, damaged=True)
+    return VideoFrame(number, time, lambda: _pixels(frame))
 
 
 def _pixels(frame: "av.video.frame.VideoFrame") -> Pixels:
@@ -214,20 +269,29 @@ def _pixels(frame: "av.video.frame.VideoFrame") -> Pixels:
 
 
 @contextmanager
-def _open(video: Path | VideoFile) -> "Generator[av.container.InputContainer]":
+def open_video(video: Path | VideoFile) -> "Generator[av.container.InputContainer]":
+    """Open a video to read it.
+
+    Raises:
+        ValueError: if the file is a list of other files.
+    """
     import av  # slow to import
 
     check_regular(video)
-    if isinstance(video, Path) and plain_name(str(video)) == str(video):
-        with av.open(str(video), "r") as container:
-            yield container
-    else:  # PyAV accepts only UTF-8 names
-        with video.open("rb") as stream, av.open(stream, "r") as container:
-            yield container
+    with ExitStack() as stack:
+        if isinstance(video, Path) and plain_name(str(video)) == str(video):  # PyAV wants UTF-8
+            file: Any = address(video)
+        else:
+            file = stack.enter_context(video.open("rb"))
+        container: Any = stack.enter_context(av.open(file, "r", options=_limits()))
+        if container.format.name in _LISTS:
+            raise ValueError("it is a list of other files")
+        yield container
 
 
 @contextmanager
-def _refusals(video: Path | VideoFile) -> Generator[None]:
+def refusals(video: Path | VideoFile) -> Generator[None]:
+    """Turn the errors of reading a video, and the lack of PyAV, into UserErrors."""
     require("av", "data", f"reading the video {video}")
     from av.error import FFmpegError
 
