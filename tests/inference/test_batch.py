@@ -1,7 +1,9 @@
 """Batches of files with a deblurrer that merely darkens: what is written where, and what is refused."""
 
+import errno
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mtdeblur.errors import UserError
-from mtdeblur.inference.batch import Job, Observer, deblur_files, plan, sizes
+from mtdeblur.inference.batch import Comparison, Folder, Job, Observer, Outcome, deblur_file, sizes
+from mtdeblur.inference.finish import Finish
+from mtdeblur.inference.planning import plan
 from mtdeblur.media.comparison import side_by_side
 from mtdeblur.media.pictures import Picture, read_picture
 
@@ -20,36 +23,33 @@ class Darken:
 
     iterations = 3
 
-    def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
+    def progress(self, image: np.ndarray, report, /, *, every, notify) -> Iterator[np.ndarray]:
         for iteration in range(1, 4):
             report(iteration / 3)
-            yield image - np.array(10 * iteration, image.dtype)
+            if every or iteration == 3:
+                yield image - np.array(10 * iteration, image.dtype)
 
 
 class Log(Observer):
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def started(self, job: Job) -> None:
-        self.events.append(f"started {job.source.name}")
-
     def advanced(self, job: Job, share: float) -> None:
         self.events.append(f"{share:.0%}")
 
-    def noticed(self, job: Job, notice: str) -> None:
+    def noticed(self, notice: str) -> None:
         self.events.append(f"notice {notice}")
-
-    def finished(self, job: Job) -> None:
-        self.events.append(f"finished {job.target.name}")
-
-    def failed(self, job: Job, reason: str) -> None:
-        self.events.append(f"failed {reason}")
 
 
 def photo(path: Path, level: int = 100) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (12, 8), (level, level, level)).save(path)
     return path
+
+
+def deblur_all(deblurrer, jobs: list[Job], observer: Observer | None = None) -> list[str]:
+    """Reasons of the failures."""
+    return [reason for job in jobs if (reason := deblur_file(deblurrer, job, observer).reason)]
 
 
 def files(folder: Path) -> set[str]:
@@ -59,25 +59,25 @@ def files(folder: Path) -> set[str]:
 def test_a_folder_keeps_its_structure(tmp_path: Path) -> None:
     photo(tmp_path / "in/a.png", 100)
     photo(tmp_path / "in/trip/day 1/b.JPG", 200)
-    jobs = plan([tmp_path / "in"], tmp_path / "out")
-    assert deblur_files(Darken(), jobs, Observer()) == 0
+    jobs = plan([tmp_path / "in"], tmp_path / "out").jobs
+    assert deblur_all(Darken(), jobs) == []
     assert files(tmp_path / "out") == {"a.png", "trip/day 1/b.JPG"}
     assert read_picture(tmp_path / "out/a.png").pixels.max() == 70
     assert abs(int(read_picture(tmp_path / "out/trip/day 1/b.JPG").pixels.max()) - 170) <= 1
 
 
 def test_one_photograph_to_a_file_of_another_format(tmp_path: Path) -> None:
-    jobs = plan([photo(tmp_path / "a.jpg")], tmp_path / "new/b.tif")
+    jobs = plan([photo(tmp_path / "a.jpg")], tmp_path / "new/b.tif").jobs
     assert jobs == [Job(tmp_path / "a.jpg", tmp_path / "new/b.tif")]
-    deblur_files(Darken(), jobs, Observer())
+    deblur_all(Darken(), jobs)
     with Image.open(tmp_path / "new/b.tif") as image:
         assert image.format == "TIFF"
 
 
 def test_every_iteration_and_a_comparison(tmp_path: Path) -> None:
-    jobs = plan([photo(tmp_path / "a.png")], tmp_path / "out", iterations=3, compare=True)
+    jobs = plan([photo(tmp_path / "a.png")], tmp_path / "out", iterations=3, compare=Comparison.side).jobs
     log = Log()
-    deblur_files(Darken(), jobs, log)
+    deblur_all(Darken(), jobs, log)
     assert files(tmp_path / "out") == {
         "a.png",
         "a-compare.png",
@@ -87,25 +87,26 @@ def test_every_iteration_and_a_comparison(tmp_path: Path) -> None:
     }
     levels = [read_picture(tmp_path / f"out/a-iteration{i}.png").pixels.max() for i in (1, 2, 3)]
     assert levels == [90, 80, 70]
-    assert log.events == ["started a.png", "33%", "67%", "100%", "finished a.png"]
+    assert log.events == ["33%", "67%", "100%"]
 
 
+@pytest.mark.fault("damaged pictures among others")
 def test_bad_files_do_not_stop_the_rest(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/bad.jpg").write_text("not a picture")
     photo(tmp_path / "in/good.jpg")
-    jobs = plan([tmp_path / "missing.png", tmp_path / "in"], tmp_path / "out")
-    log = Log()
-    assert deblur_files(Darken(), jobs, log) == 2
+    jobs = plan([tmp_path / "missing.png", tmp_path / "in"], tmp_path / "out").jobs
+    failures = deblur_all(Darken(), jobs)
+    assert len(failures) == 2
     assert files(tmp_path / "out") == {"good.jpg"}
-    failures = [event for event in log.events if event.startswith("failed")]
     assert "missing.png: No such file" in failures[0]
     assert "bad.jpg: its content is not" in failures[1]
 
 
+@pytest.mark.fault("lack of memory")
 def test_running_out_of_memory_fails_one_job(tmp_path: Path) -> None:
     class Hungry(Darken):
-        def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
+        def progress(self, image: np.ndarray, report, /, *, every, notify) -> Iterator[np.ndarray]:
             if image[0, 0, 0] == 1:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate much")
             if image[0, 0, 0] == 2:
@@ -113,24 +114,24 @@ def test_running_out_of_memory_fails_one_job(tmp_path: Path) -> None:
             yield image
 
     sources = [photo(tmp_path / "a.png", 1), photo(tmp_path / "b.png", 9)]
-    log = Log()
-    assert deblur_files(Hungry(), plan(sources, tmp_path / "out"), log) == 1
-    assert "a.png: not enough memory" in log.events[1]
+    (reason,) = deblur_all(Hungry(), plan(sources, tmp_path / "out").jobs)
+    assert "a.png: not enough memory" in reason
     assert files(tmp_path / "out") == {"b.png"}
     with pytest.raises(RuntimeError, match="mistake"):
-        deblur_files(Hungry(), plan([photo(tmp_path / "c.png", 2)], tmp_path / "out"), log)
+        deblur_all(Hungry(), plan([photo(tmp_path / "c.png", 2)], tmp_path / "out").jobs)
 
 
+@pytest.mark.fault("SIGINT or SIGTERM")
 def test_an_interruption_leaves_finished_files_only(tmp_path: Path) -> None:
     class Interrupted(Darken):
-        def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
+        def progress(self, image: np.ndarray, report, /, *, every, notify) -> Iterator[np.ndarray]:
             yield image
             if image[0, 0, 0] == 2:
                 raise KeyboardInterrupt
 
     sources = [photo(tmp_path / "a.png", 1), photo(tmp_path / "b.png", 2)]
     with pytest.raises(KeyboardInterrupt):
-        deblur_files(Interrupted(), plan(sources, tmp_path / "out"), Observer())
+        deblur_all(Interrupted(), plan(sources, tmp_path / "out").jobs)
     assert files(tmp_path / "out") == {"a.png"}
 
 
@@ -138,111 +139,15 @@ def test_pages_left_behind_are_mentioned(tmp_path: Path) -> None:
     page = Image.new("RGB", (8, 8), "white")
     page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
     log = Log()
-    deblur_files(Darken(), plan([tmp_path / "a.tif"], tmp_path / "out"), log)
-    assert log.events[1].endswith("a.tif contains 2 pictures; only the first is deblurred")
+    deblur_all(Darken(), plan([tmp_path / "a.tif"], tmp_path / "out").jobs, log)
+    assert log.events[0].endswith("a.tif: it contains 2 pictures; only the first is deblurred")
 
 
 def test_names_without_a_picture_suffix_become_png(tmp_path: Path) -> None:
     photo(tmp_path / "a.png").rename(tmp_path / "scan.001")
-    jobs = plan([tmp_path / "scan.001"], tmp_path / "out")
-    assert deblur_files(Darken(), jobs, Observer()) == 0
+    jobs = plan([tmp_path / "scan.001"], tmp_path / "out").jobs
+    assert deblur_all(Darken(), jobs) == []
     assert files(tmp_path / "out") == {"scan.001.png"}
-
-
-@pytest.mark.parametrize("disguise", ["same", "dots", "symbolic link", "hard link", "folder link"])
-def test_an_input_is_never_overwritten(tmp_path: Path, disguise: str) -> None:
-    source = photo(tmp_path / "in/a.png")
-    match disguise:
-        case "same":
-            output = source
-        case "dots":
-            output = tmp_path / "in/../in/a.png"
-        case "symbolic link":
-            output = tmp_path / "b.png"
-            output.symlink_to(source)
-        case "hard link":
-            output = tmp_path / "b.png"
-            output.hardlink_to(source)
-        case _:
-            output = tmp_path / "link"
-            output.symlink_to(tmp_path / "in")
-    before = source.read_bytes()
-    with pytest.raises(UserError, match="would overwrite the input"):
-        plan([source], output, overwrite=True)
-    assert source.read_bytes() == before
-
-
-def test_no_output_is_another_input(tmp_path: Path) -> None:
-    first, second = photo(tmp_path / "a.png"), photo(tmp_path / "out/a.png")
-    with pytest.raises(UserError, match=r"out/a\.png would overwrite the input"):
-        plan([first, second.parent], tmp_path / "out", overwrite=True)
-    with pytest.raises(UserError, match="would overwrite the input"):
-        plan([tmp_path / "out"], tmp_path / "out", overwrite=True)
-    beside = photo(tmp_path / "there/b-compare.png")
-    with pytest.raises(UserError, match=r"b-compare\.png would overwrite"):
-        plan([photo(tmp_path / "b.png"), beside], tmp_path / "there", compare=True, overwrite=True)
-
-
-def test_two_inputs_never_share_an_output(tmp_path: Path) -> None:
-    first, second = photo(tmp_path / "x/a.png"), tmp_path / "x/a"
-    second.write_bytes(first.read_bytes())  # whose result gets the suffix that it lacks
-    with pytest.raises(UserError, match="would become") as caught:
-        plan([first, second], tmp_path / "out")
-    assert str(first) in str(caught.value)
-    assert str(second) in str(caught.value)
-    other = photo(tmp_path / "x/a-compare.png")
-    with pytest.raises(UserError, match=r"would become .*a-compare\.png"):
-        plan([first, other], tmp_path / "out", compare=True)
-    assert len(plan([first, first], tmp_path / "out")) == 1
-
-
-def test_photographs_of_one_name_in_different_folders_are_told_apart(tmp_path: Path) -> None:
-    for name in ("100/1.png", "101/1.png", "101/2.png"):
-        photo(tmp_path / name)
-    jobs = plan([tmp_path / "100", tmp_path / "101"], tmp_path / "out")
-    assert {str(job.source.relative_to(tmp_path)): job.target.name for job in jobs} == {
-        "100/1.png": "100-1.png",
-        "101/1.png": "101-1.png",
-        "101/2.png": "2.png",
-    }
-    assert deblur_files(Darken(), jobs, Observer()) == 0
-    assert files(tmp_path / "out") == {"100-1.png", "101-1.png", "2.png"}
-    photo(tmp_path / "b/100-1.png")
-    with pytest.raises(UserError, match="would become"):
-        plan([tmp_path / "100", tmp_path / "101", tmp_path / "b"], tmp_path / "elsewhere")
-
-
-def test_existing_files_are_replaced_only_on_demand(tmp_path: Path) -> None:
-    source, kept = photo(tmp_path / "a.png"), photo(tmp_path / "out/a.png", 5)
-    with pytest.raises(UserError, match=r"out/a\.png exists already"):
-        plan([source], tmp_path / "out")
-    assert read_picture(kept).pixels.max() == 5
-    deblur_files(Darken(), plan([source], tmp_path / "out", overwrite=True), Observer())
-    assert read_picture(kept).pixels.max() == 70
-
-
-def test_results_inside_the_input_folder_are_no_inputs(tmp_path: Path) -> None:
-    photo(tmp_path / "a.png")
-    deblur_files(Darken(), plan([tmp_path], tmp_path / "out"), Observer())
-    assert [job.source for job in plan([tmp_path], tmp_path / "out", overwrite=True)] == [tmp_path / "a.png"]
-    (tmp_path / "a.png").unlink()
-    with pytest.raises(UserError, match="no pictures outside the output"):
-        plan([tmp_path], tmp_path / "out", overwrite=True)
-
-
-def test_outputs_that_cannot_work(tmp_path: Path) -> None:
-    first, second = photo(tmp_path / "a.png"), photo(tmp_path / "b.png")
-    (tmp_path / "empty").mkdir()
-    for inputs, output, reason in [
-        ([first, second], tmp_path / "c.png", "is one file, but there are 2"),
-        ([first], tmp_path / "c.gif", r"c\.gif: a file's name must end in"),
-        ([first], second / "c.png", "is a file, not a folder"),
-        ([first, second], first / "sub", "is a file, not a folder"),
-        ([tmp_path / "empty"], tmp_path / "out", "empty contains no pictures"),
-    ]:
-        with pytest.raises(UserError, match=reason):
-            plan(inputs, output)
-    assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png", "empty"]
 
 
 def test_comparison_is_upright_with_a_white_line(tmp_path: Path) -> None:
@@ -277,8 +182,64 @@ def test_comparison_keeps_depth_grey_and_alpha() -> None:
 def test_sizes_are_read_from_the_files_that_can_be_read(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_text("hello")
-    jobs = plan([tmp_path / name for name in ("a.png", "b.jpg", "missing.png")], tmp_path / "out")
+    jobs = plan([tmp_path / name for name in ("a.png", "b.jpg", "missing.png")], tmp_path / "out").jobs
     assert sizes(jobs) == [(8, 12)]
+
+
+def test_an_outcome_has_what_a_report_needs(tmp_path: Path) -> None:
+    page = Image.new("RGB", (12, 8), "white")
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    (job,) = plan([tmp_path / "a.tif"], tmp_path / "out").jobs
+    outcome = deblur_file(Darken(), job)
+    assert (outcome.job, outcome.size, outcome.reason, outcome.disk) == (job, (8, 12), "", False)
+    assert outcome.seconds > 0
+    assert len(outcome.notices) == 1
+    missing = deblur_file(Darken(), Job(tmp_path / "b.png", tmp_path / "c.png"))
+    assert missing.size is None
+    assert missing.reason
+
+
+@pytest.mark.fault("full disk")
+def test_a_full_disk_is_told_from_other_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int) -> Outcome:
+        def fsync(file: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            return deblur_file(Darken(), Job(photo(tmp_path / "a.png"), tmp_path / "out/a.png"))
+
+    for number, disk in [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EFBIG, False)]:
+        outcome = fail(number)
+        assert outcome.disk == disk
+        assert f"cannot write {tmp_path / 'out/a.png'}: {os.strerror(number)}" in outcome.reason
+        assert files(tmp_path / "out") == set()
+
+
+@pytest.mark.fault("lost output folder")
+def test_another_folder_in_the_place_of_the_output_folder_is_not_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    folder = Folder.at(out)
+    job = Job(photo(tmp_path / "a.png"), out / "sub/a.png")
+    out.rename(tmp_path / "elsewhere")
+    for _ in range(2):  # without a folder there, and with another one
+        outcome = deblur_file(Darken(), job, folder=folder)
+        assert outcome.disk
+        assert f"the output folder {out} is gone" in outcome.reason
+        out.mkdir(exist_ok=True)
+    assert files(out) == set()
+
+
+def test_outputs_that_are_kept_are_not_written(tmp_path: Path) -> None:
+    source, out = photo(tmp_path / "a.png", 100), tmp_path / "out"
+    (whole,) = plan([source], out, iterations=3, compare=Comparison.side).jobs
+    kept = photo(whole.target, 1), photo(whole.iterations[1], 2)
+    deblur_all(Darken(), [replace(whole, keep=frozenset(kept))])
+    levels = [read_picture(path).pixels.max() for path in (whole.target, *whole.iterations)]
+    assert levels == [1, 90, 2, 70]
+    assert whole.comparison is not None
+    assert read_picture(whole.comparison).pixels[0, -1, 0] == 70
 
 
 @pytest.mark.parametrize(
@@ -297,17 +258,70 @@ def test_sizes_are_read_from_the_files_that_can_be_read(tmp_path: Path) -> None:
         (ValueError("DefaultCPUAllocator: can't allocate memory"), False),
     ],
 )
+@pytest.mark.fault("lack of memory")
 def test_only_what_allocators_say_is_a_lack_of_memory(tmp_path: Path, error: Exception, memory: bool) -> None:
     class Failing(Darken):
-        def progress(self, image: np.ndarray, report, /) -> Iterator[np.ndarray]:
+        def progress(self, image: np.ndarray, report, /, *, every, notify) -> Iterator[np.ndarray]:
             raise error
             yield
 
-    jobs = plan([photo(tmp_path / "a.png")], tmp_path / "out")
+    jobs = plan([photo(tmp_path / "a.png")], tmp_path / "out").jobs
     if memory:
-        log = Log()
-        assert deblur_files(Failing(), jobs, log) == 1
-        assert "not enough memory; use a smaller --tile" in log.events[-1]
+        (reason,) = deblur_all(Failing(), jobs)
+        assert "not enough memory, even for the smallest tiles" in reason
     else:
         with pytest.raises(type(error), match=str(error)[:20]):
-            deblur_files(Failing(), jobs, Observer())
+            deblur_all(Failing(), jobs)
+
+
+def test_a_comparison_page_and_a_finish(tmp_path: Path) -> None:
+    (job,) = plan([photo(tmp_path / "a.png", 100)], tmp_path / "out", compare=Comparison.page).jobs
+    assert deblur_file(Darken(), job, finish=Finish(0.5)).reason == ""
+    assert files(tmp_path / "out") == {"a.png", "a-compare.html"}
+    assert read_picture(tmp_path / "out/a.png").pixels.max() == 85
+    page = (tmp_path / "out/a-compare.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "<title>a.png</title>" in page
+
+
+class Watching(Observer):
+    """Keeps what an observer that watches is told."""
+
+    watches = True
+
+    def __init__(self) -> None:
+        self.shown: np.ndarray | None = None
+        self.rows: list[tuple[int, int]] = []
+        self.pictures: list[Picture] = []
+
+    def opened(self, job: Job, picture: Picture, shown: np.ndarray) -> None:
+        self.shown = shown
+
+    def watched(self, job: Job, step: int, estimate: np.ndarray, rows: int) -> None:
+        self.rows.append((step, rows))
+
+    def estimated(self, job: Job, step: int, picture: Picture) -> None:
+        assert step == len(self.pictures)
+        self.pictures.append(picture)
+
+
+class DarkenInHalves(Darken):
+    def progress(self, image, report, /, *, every, notify, watch=None):
+        for number, estimate in enumerate(super().progress(image, report, every=every, notify=notify)):
+            watch(number, estimate, 4)
+            watch(number, estimate, 8)
+            yield estimate
+
+
+def test_an_observer_that_watches_sees_every_result_as_it_would_be_written(tmp_path: Path) -> None:
+    job = Job(photo(tmp_path / "a.png"), tmp_path / "b.png")
+    watching, finish = Watching(), Finish(strength=0.5)
+    deblur_file(DarkenInHalves(), job, watching, None, finish)
+    assert watching.shown is not None
+    assert watching.shown.max() == 100
+    assert watching.rows == [(0, 4), (0, 8), (1, 4), (1, 8), (2, 4), (2, 8)]
+    assert [picture.pixels.max() for picture in watching.pictures] == [95, 90, 85]
+    assert files(tmp_path) == {"a.png", "b.png"}
+    watched = (tmp_path / "b.png").read_bytes()
+    deblur_file(Darken(), job, None, None, finish)
+    assert (tmp_path / "b.png").read_bytes() == watched

@@ -9,16 +9,15 @@ from torch import nn
 
 import mtdeblur
 from mtdeblur.errors import UserError
-from mtdeblur.inference import deblurrer as module
 from mtdeblur.inference import devices
 from mtdeblur.inference.deblurrer import Deblurrer, load
 from mtdeblur.inference.devices import choose_precision, fast_bfloat16
-from mtdeblur.inference.windows import unroll_windows
+from mtdeblur.inference.parts import Parts
 from mtdeblur.networks.contract import Contract, Several
 from mtdeblur.networks.mtnaf import MTNAF, MTNAFConfig
 from mtdeblur.networks.registry import create_network
 from mtdeblur.networks.unroll import Step, default_steps, unroll
-from mtdeblur.weights.catalogue import find_weights, offered
+from mtdeblur.weights.catalogue import Stopping, catalogue, find_weights, offered
 from mtdeblur.weights.store import save_network
 
 PLAIN = {"device": "cpu", "precision": "float32"}
@@ -78,6 +77,24 @@ def test_progress_gives_every_iteration_and_ends_with_the_result():
     assert np.array_equal(Deblurrer(small_network(), iterations=1, **PLAIN)(image), steps[0])
 
 
+@pytest.mark.parametrize(("tile", "in_turn"), [("off", True), (16, False)])
+def test_watched_rows_are_those_of_the_result(tile, in_turn):
+    deblurrer = Deblurrer(small_network(), iterations=2, tile=tile, **PLAIN)
+    image, told, seen = picture(np.uint8, 70, 40), [], {}
+
+    def watch(step, estimate, rows):
+        told.append((step, rows))
+        seen[step, rows] = estimate[:rows].copy()
+
+    results = list(deblurrer.progress(image, watch=watch))
+    assert deblurrer.in_turn(70, 40) == in_turn
+    assert {step for step, _ in told} == {0, 1}
+    assert {(0, 70), (1, 70)} <= set(told)
+    assert (len(told) == 2) == in_turn
+    for (step, rows), estimate in seen.items():
+        assert (estimate == results[step][:rows]).all()
+
+
 def test_iterations_come_from_the_contract_unless_given():
     assert Deblurrer(small_network(), **PLAIN).iterations == 6
     assert len(list(Deblurrer(small_network(), **PLAIN).progress(picture(np.uint8, 8, 8)))) == 6
@@ -134,26 +151,16 @@ def test_arrays_of_another_kind_are_refused_at_once(image, message):
         deblurrer.progress(image)
 
 
-def test_tiles_change_nothing_and_are_taken_by_themselves_above_a_size(monkeypatch):
-    asked = []
-
-    class Watched(module.TiledNetwork):
-        def __init__(self, network, tile):
-            asked.append(tile)
-            super().__init__(network, tile)
-
-    monkeypatch.setattr(module, "TiledNetwork", Watched)
-    monkeypatch.setattr(module, "AUTO_TILE_ABOVE", 90 * 80)
-    monkeypatch.setattr(module, "AUTO_TILE", 64)
+def test_tiles_change_nothing():
     image = picture(np.float32, 90, 81)
-    off = Deblurrer(small_network(), iterations=2, tile="off", **PLAIN)(image)
-    assert asked == []
-    for tile, expected in ((40, 40), ("56", 56), ("auto", 64)):
-        found = Deblurrer(small_network(), iterations=2, tile=tile, **PLAIN)(image)
-        assert asked.pop() == expected
-        np.testing.assert_allclose(found, off, rtol=0, atol=1e-5)
-    Deblurrer(small_network(), iterations=2, tile="auto", **PLAIN)(image[:, :80])
-    assert asked == []
+    off = Deblurrer(small_network(), iterations=2, tile="off", **PLAIN)
+    assert off.parts(9000, 8100) == Parts("whole")
+    for tile in (40, "56"):
+        tiled = Deblurrer(small_network(), iterations=2, tile=tile, **PLAIN)
+        assert tiled.parts(90, 81) == Parts("bands", int(tile), int(tile))
+        np.testing.assert_allclose(tiled(image), off(image), rtol=0, atol=1e-5)
+        for found, expected in zip(tiled.progress(image), off.progress(image), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 class Attention(MTNAF):
@@ -167,30 +174,18 @@ class Attention(MTNAF):
 
 
 def test_a_network_with_a_global_operation_runs_over_the_windows_it_likes(monkeypatch):
-    asked = []
-
-    def watched(networks, blurred, steps, side, report):
-        asked.append(side)
-        return unroll_windows(networks, blurred, steps, side, report)
-
-    monkeypatch.setattr(module, "unroll_windows", watched)
     network, image = Attention(MTNAFConfig(width=4, blocks=(0, 0, 0, 0, 0))), picture(np.uint8, 50, 34)
 
-    def run(tile):
-        return Deblurrer(network, iterations=1, tile=tile, **PLAIN)(image)
+    def side(tile):
+        deblurrer = Deblurrer(network, iterations=1, tile=tile, **PLAIN)
+        assert np.array_equal(deblurrer(image), image)  # it adds nothing
+        return deblurrer.window(50, 34)
 
     monkeypatch.setattr(Attention, "window", 24)
-    for tile, expected in (("auto", [24]), (16, [16]), (17, [24]), ("off", []), (64, [])):
-        assert np.array_equal(run(tile), image)  # it adds nothing
-        assert asked == expected
-        asked.clear()
+    for tile, expected in (("auto", 24), (16, 16), (17, 24), ("off", None), (64, None)):
+        assert side(tile) == expected
     monkeypatch.setattr(Attention, "window", None)
-    assert np.array_equal(run("auto"), image)
-    assert asked == []
-    monkeypatch.setattr(module, "AUTO_TILE_ABOVE", 50 * 34 - 1)
-    monkeypatch.setattr(module, "AUTO_TILE", 32)
-    assert np.array_equal(run("auto"), image)
-    assert asked == [32]
+    assert side("auto") is None
 
 
 def test_the_share_of_the_work_that_is_done_is_reported():
@@ -205,10 +200,42 @@ def test_the_share_of_the_work_that_is_done_is_reported():
         assert shares[-1] == 1
 
 
+def test_early_stopping_is_chosen_by_auto_and_by_weights_that_have_thresholds(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_network(path, small_network(), iterations=2)
+    assert load(path).stopping is None
+    assert load(path, iterations="auto").stopping == Stopping()
+    assert load(path, iterations="auto").iterations == 2
+    assert load(path, iterations="3").iterations == 3
+    assert load(quality="good", device="cpu").stopping == catalogue()["maxim-mixed"].stopping
+    assert load(quality="good", device="cpu").describe([]).startswith("maxim-mixed: at most 1 step,")
+    assert load(quality="good", iterations=1, device="cpu").stopping is None
+    with pytest.raises(UserError, match="not often"):
+        load(path, iterations="often")
+
+
+@pytest.mark.parametrize("tile", ["off", 16])
+@pytest.mark.parametrize("attends", [False, True])
+def test_early_stopping_without_thresholds_changes_nothing_and_with_huge_ones_one_step_runs(attends, tile):
+    network = Attention(MTNAFConfig(width=4)) if attends else small_network()
+    image, first = picture(np.uint8, 50, 40), Deblurrer(network, iterations=1, tile=tile, **PLAIN)
+    fixed = list(Deblurrer(network, iterations=3, tile=tile, **PLAIN).progress(image))
+
+    def run(change):
+        shares: list[float] = []
+        deblurrer = Deblurrer(network, iterations=3, tile=tile, stopping=Stopping(change=change), **PLAIN)
+        found = list(deblurrer.progress(image, shares.append))
+        assert shares[-1] == 1
+        return found
+
+    assert all(np.array_equal(found, expected) for found, expected in zip(run(0), fixed, strict=True))
+    assert all(np.array_equal(found, first(image)) for found in run(10))
+
+
 def test_what_will_run_is_described_in_one_line():
     whole = Deblurrer(small_network(), iterations=1, name="small", **PLAIN)
-    assert whole.describe([]) == "small: 1 step, float32 on cpu"
-    line = r"small: 1 step, float32 on cpu, about [\d.]+ s for 0\.2 megapixels"
+    assert whole.describe([]) == "small: 1 step, float32 on cpu by pytorch"
+    line = r"small: 1 step, float32 on cpu by pytorch, about [\d.]+ s for 0\.2 megapixels"
     assert re.fullmatch(line, whole.describe([(300, 300)] * 2))
     windows = Deblurrer(Attention(MTNAFConfig(width=4)), iterations=2, tile=64, **PLAIN)
     assert "2 steps" in windows.describe([(100, 50)])

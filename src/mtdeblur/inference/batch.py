@@ -1,8 +1,10 @@
-"""Deblurring of many files: planning of the outputs, and processing that skips failed files."""
+"""Deblurring of one file to the files of its results, and what became of it."""
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +12,15 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from mtdeblur.errors import UserError
-from mtdeblur.files.atomic import check_writable, distinct_names
+from mtdeblur.files.atomic import DiskError
+from mtdeblur.files.places import is_local
 from mtdeblur.inference.devices import out_of_memory
-from mtdeblur.inference.windows import Report
-from mtdeblur.media.comparison import side_by_side
-from mtdeblur.media.pictures import SUFFIXES, Picture, list_pictures, read_picture, read_size, write_picture
+from mtdeblur.inference.finish import WHOLE, Finish
+from mtdeblur.inference.strips import Report, Watch
+from mtdeblur.media.comparison import side_by_side, write_page
+from mtdeblur.media.picture import Picture
+from mtdeblur.media.pictures import read_picture, read_size, write_picture
+from mtdeblur.media.working import seen, with_estimate
 
 
 class Progressive(Protocol):
@@ -25,12 +31,30 @@ class Progressive(Protocol):
         """Number of estimates that `progress` yields."""
         ...
 
-    def progress(self, image: NDArray[Any], report: Report | None, /) -> Iterator[NDArray[Any]]:
+    def progress(
+        self,
+        image: NDArray[Any],
+        report: Report | None,
+        /,
+        *,
+        every: bool,
+        notify: Callable[[str], None],
+        watch: Watch | None = None,
+    ) -> Iterator[NDArray[Any]]:
         """Yield every iteration's estimate, of the shape and dtype of `image`: (H, W, 3), uint8 or uint16.
 
-        `report` receives the finished share of the work, from 0 to 1.
+        `report` receives the finished share of the work, from 0 to 1. Unless `every` is true, only the last
+        estimate is yielded. `notify` receives notices for the user. `watch`, only given to observers that
+        watch, receives estimates while their rows are being filled.
         """
         ...
+
+
+class Comparison(StrEnum):
+    """Forms of a before/after file."""
+
+    side = "side"
+    page = "page"
 
 
 @dataclass(frozen=True)
@@ -41,22 +65,58 @@ class Job:
         source: the photograph.
         target: its last estimate.
         iterations: one file an iteration, in order; may be empty.
-        comparison: the before/after picture, or None.
+        comparison: the before/after file, or None; a page if its suffix is `.html`.
+        keep: outputs that exist and are not written.
     """
 
     source: Path
     target: Path
     iterations: tuple[Path, ...] = ()
     comparison: Path | None = None
+    keep: frozenset[Path] = frozenset()
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """All files that the job writes."""
-        return (self.target, *self.iterations, *([self.comparison] if self.comparison else []))
+        """All files of the job, in the order in which they are written: the target last."""
+        return (*self.iterations, *([self.comparison] if self.comparison else []), self.target)
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """The files that the job writes."""
+        return tuple(path for path in self.outputs if path not in self.keep)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        job: the job.
+        reason: of its failure, in one line; empty if all its files are written.
+        disk: whether the failure is that of the disk, so that other jobs would fail, too.
+        seconds: of work.
+        size: height and width of the photograph in pixels, if it could be read.
+        notices: one-line notices for the user.
+        elsewhere: whether another run in the same folder has done it.
+    """
+
+    job: Job
+    reason: str = ""
+    disk: bool = False
+    seconds: float = 0.0
+    size: tuple[int, int] | None = None
+    notices: tuple[str, ...] = ()
+    elsewhere: bool = False
 
 
 class Observer:
-    """Receiver of a batch's progress; a progress display overrides the empty methods."""
+    """Receiver of a batch's progress; a progress display overrides the empty methods.
+
+    Attributes:
+        watches: whether the observer wants the pictures: every iteration is then computed as a result.
+    """
+
+    watches = False
 
     def chose(self, line: str) -> None:
         """The model and the estimated time, in one line."""
@@ -64,207 +124,170 @@ class Observer:
     def started(self, job: Job) -> None:
         """A job begins."""
 
+    def opened(self, job: Job, picture: Picture, shown: NDArray[Any]) -> None:
+        """The photograph is read; `shown` is what the network sees of it: (H, W, 3), uint8 or uint16."""
+
     def advanced(self, job: Job, share: float) -> None:
         """A share of a job is finished, from 0 to 1."""
 
-    def noticed(self, job: Job, notice: str) -> None:
-        """A one-line notice about a photograph for the user."""
+    def watched(self, job: Job, step: int, estimate: NDArray[Any], rows: int) -> None:
+        """Rows of a step's estimate are finished, see `mtdeblur.inference.strips.Watch`."""
 
-    def finished(self, job: Job) -> None:
-        """All files of a job are written."""
+    def estimated(self, job: Job, step: int, picture: Picture) -> None:
+        """The result of a step, from 0, is finished; only told to observers that watch."""
 
-    def failed(self, job: Job, reason: str) -> None:
-        """A job has failed, with the reason in one line; the next job follows."""
+    def noticed(self, notice: str) -> None:
+        """A one-line notice for the user."""
 
-
-def plan(
-    inputs: Sequence[Path],
-    output: Path,
-    *,
-    iterations: int = 0,
-    compare: bool = False,
-    overwrite: bool = False,
-) -> list[Job]:
-    """Plan the outputs of photographs, and refuse unsafe plans before any file is written.
-
-    A folder among the inputs represents all pictures in it and its sub-folders; the output has the same
-    structure. The output is a file if it has a picture's suffix and is not an existing folder; there must
-    then be a single photograph. Otherwise it is a folder in which each file keeps its name; `.png` is
-    appended to names without a picture's suffix, and duplicate names are prefixed with parent folders.
-
-    Extra files are beside the target and have its suffix: `photo-iteration1.jpg`, `photo-compare.jpg`.
-
-    Args:
-        inputs: photographs and folders. Files are not opened; a missing file fails when it is processed.
-        output: a file or a folder.
-        iterations: number of estimates to save.
-        compare: whether to write before/after pictures.
-        overwrite: whether to replace existing files. Inputs are never replaced.
-
-    Raises:
-        UserError: if an output is an input (under any name), two outputs are the same, an output exists or
-            cannot be written, a folder contains no pictures, or the output is one file for several
-            photographs.
-    """
-    jobs = [_job(source, target, iterations, compare) for source, target in _pairs(inputs, output)]
-    outputs = [path for job in jobs for path in job.outputs]
-    _refuse_inputs([job.source for job in jobs], outputs)
-    _refuse_collisions(jobs)
-    existing = [path for path in outputs if os.path.lexists(path)]
-    if existing and not overwrite:
-        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
-        raise UserError(f"{existing[0]} exists already{more}; choose another output or use --overwrite")
-    for path in outputs:
-        check_writable(path)
-    return jobs
+    def ended(self, outcome: Outcome) -> None:
+        """A job is finished or has failed; the next job follows."""
 
 
 def sizes(jobs: Sequence[Job]) -> list[tuple[int, int]]:
     """Heights and widths of the readable photographs of the jobs."""
-    return [size for job in jobs if (size := read_size(job.source)) is not None]
+    return [size for job in jobs if (size := size_of(job.source)) is not None]
 
 
-def deblur_files(deblurrer: Progressive, jobs: Sequence[Job], observer: Observer) -> int:
-    """Process the jobs in turn; each file is written atomically.
+def size_of(source: Path) -> tuple[int, int] | None:
+    """Height and width of a photograph; None if it is unreadable or at an address."""
+    return read_size(source) if is_local(source) else None
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An output folder as it was when the work began.
+
+    Attributes:
+        path: the folder.
+        identity: its device and number there; None for another machine, where they may differ.
+    """
+
+    path: Path
+    identity: tuple[int, int] | None
+
+    @classmethod
+    def at(cls, path: Path) -> "Folder":
+        """The folder at a path."""
+        status = path.stat()
+        return cls(path, (status.st_dev, status.st_ino))
+
+    def check(self) -> None:
+        """Refuse to write into another folder that has taken its place.
+
+        Raises:
+            DiskError: if the folder is not there any more: it was deleted, or its disk was unmounted.
+        """
+        try:
+            there = Folder.at(self.path).identity
+        except OSError:
+            there = None
+        if there is None or self.identity not in (None, there):
+            raise DiskError(
+                f"the output folder {self.path} is gone from {platform.node()}: it was deleted, its disk was "
+                "removed, or it is not shared with this machine"
+            )
+
+
+def deblur_file(
+    deblurrer: Progressive,
+    job: Job,
+    observer: Observer | None = None,
+    folder: Folder | None = None,
+    finish: Finish = WHOLE,
+) -> Outcome:
+    """Deblur one photograph; each file is written atomically, and the target last.
 
     Args:
         deblurrer: the deblurrer.
-        jobs: from `plan`.
-        observer: receives the start, progress and end of each job.
-
-    Returns:
-        number of failed jobs.
+        job: see `mtdeblur.inference.planning.plan`.
+        observer: receives progress and notices.
+        folder: the output folder, if any.
+        finish: what results keep of estimates.
     """
-    failures = 0
-    for job in jobs:
-        observer.started(job)
-        try:
-            _deblur(deblurrer, job, observer)
-        except UserError as error:
-            failures += 1
-            named = str(job.source) in str(error) or str(job.target) in str(error)
-            observer.failed(job, str(error) if named else f"cannot deblur {job.source}: {error}")
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            failures += 1
-            observer.failed(job, f"cannot deblur {job.source}: not enough memory; use a smaller --tile")
-        else:
-            observer.finished(job)
-    return failures
-
-
-def _deblur(deblurrer: Progressive, job: Job, observer: Observer) -> None:
-    blurred = read_picture(job.source)
-    if blurred.pages > 1:
-        observer.noticed(job, f"{job.source} contains {blurred.pages} pictures; only the first is deblurred")
-    estimate = blurred.pixels
-    progress = deblurrer.progress(blurred.pixels, partial(observer.advanced, job))
-    for iteration, estimate in enumerate(progress):
-        if job.iterations:
-            write_picture(job.iterations[iteration], blurred.with_pixels(estimate))
-    deblurred: Picture = blurred.with_pixels(estimate)
-    write_picture(job.target, deblurred)
-    if job.comparison:
-        write_picture(job.comparison, side_by_side(blurred, deblurred))
-
-
-def _pairs(inputs: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Photographs and their targets, without duplicates."""
-    single = _names_a_file(inputs, output)
-    pairs: dict[tuple[Path, Path], None] = {}
-    for given in inputs:
-        if given.is_dir():
-            pictures = [path for path in list_pictures(given) if not _is_output(path, output, given)]
-            if not pictures:
-                raise UserError(f"{given} contains no pictures outside the output folder {output}")
-            pairs |= {(path, output / _target_name(path.relative_to(given))): None for path in pictures}
-        else:
-            pairs[given, output / _target_name(Path(given.name))] = None
-    if not single:
-        return _with_distinct_targets(list(pairs))
-    if len(pairs) > 1:
-        raise UserError(
-            f"{output} is one file, but there are {len(pairs)} photographs; give a folder instead"
-        )
-    return [(source, output) for source, _ in pairs]
-
-
-def _with_distinct_targets(pairs: list[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """Prefix shared targets with the names of the photographs' folders, as in `100-IMG_0001.jpg`."""
-    sharing: dict[Path, list[int]] = {}
-    for index, (_, target) in enumerate(pairs):
-        sharing.setdefault(target, []).append(index)
-    for target, group in sharing.items():
-        sources = [pairs[index][0] for index in group]
-        folders = {os.path.abspath(source.parent) for source in sources}
-        if len(folders) == len(group) > 1 and target not in sources:
-            names = distinct_names(sources, [target.stem] * len(group))
-            for index, name in zip(group, names, strict=True):
-                pairs[index] = pairs[index][0], target.with_name(name + target.suffix)
-    return pairs
-
-
-def _names_a_file(inputs: Sequence[Path], output: Path) -> bool:
-    """Whether the output is a file; a name such as result.gif is refused, not used for a folder."""
-    if output.is_dir():
-        return False
-    if output.suffix.lower() in SUFFIXES:
-        return True
-    if output.suffix and len(inputs) == 1 and not inputs[0].is_dir():
-        raise UserError(
-            f"cannot write {output}: a file's name must end in {', '.join(SUFFIXES)}; to use it as a folder, "
-            "create it first"
-        )
-    return False
-
-
-def _is_output(path: Path, output: Path, given: Path) -> bool:
-    """Whether a picture of the folder `given` is in an output folder inside it, from an earlier run."""
-    folder = output.resolve()
-    return folder != given.resolve() and folder in path.resolve().parents
-
-
-def _target_name(name: Path) -> Path:
-    return name if name.suffix.lower() in SUFFIXES else name.with_name(name.name + ".png")
-
-
-def _job(source: Path, target: Path, iterations: int, compare: bool) -> Job:
-    def beside(label: str) -> Path:
-        return target.with_name(f"{target.stem}-{label}{target.suffix}")
-
-    digits = len(str(iterations))
-    numbers = range(1, iterations + 1)
-    return Job(
-        source,
-        target,
-        tuple(beside(f"iteration{number:0{digits}d}") for number in numbers),
-        beside("compare") if compare else None,
-    )
-
-
-def _refuse_inputs(sources: Sequence[Path], outputs: Sequence[Path]) -> None:
-    """Refuse outputs that are inputs, under any name or link."""
-    inputs = {identity: source for source in sources if (identity := _identity(source))}
-    for path in outputs:
-        identity = _identity(path)
-        if identity in inputs:
-            raise UserError(f"{path} would overwrite the input {inputs[identity]}; choose another output")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
+    work = _Work(deblurrer, job, observer or Observer(), folder, finish)
+    started = time.perf_counter()
+    reason, disk = "", False
     try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        work.run()
+    except UserError as error:
+        named = any(str(path) in str(error) for path in (job.source, *job.outputs))
+        disk = isinstance(error, DiskError)
+        reason = str(error) if named or disk else f"cannot deblur {job.source}: {error}"
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = f"cannot deblur {job.source}: not enough memory, even for the smallest tiles"
+    return Outcome(job, reason, disk, time.perf_counter() - started, work.size, tuple(work.notices))
 
 
-def _refuse_collisions(jobs: Sequence[Job]) -> None:
-    makers: dict[str, Path] = {}
-    for job in jobs:
-        for path in job.outputs:
-            place = os.path.realpath(path.parent / os.path.normcase(path.name))
-            maker = makers.setdefault(place, job.source)
-            if maker != job.source:
-                raise UserError(f"both {maker} and {job.source} would become {path}; deblur them separately")
+class _Work:
+    """One job being done."""
+
+    def __init__(
+        self, deblurrer: Progressive, job: Job, observer: Observer, folder: Folder | None, finish: Finish
+    ) -> None:
+        self._deblurrer, self._job, self._observer, self._folder = deblurrer, job, observer, folder
+        self._finish = finish
+        self.size: tuple[int, int] | None = None
+        self.notices: list[str] = []
+
+    def run(self) -> None:
+        """Read, deblur and write.
+
+        Raises:
+            UserError: if anything fails.
+        """
+        job, missing = self._job, set(self._job.missing)
+        blurred = read_picture(job.source, spooled=True)
+        self.size = blurred.pixels.shape[0], blurred.pixels.shape[1]
+        for notice in blurred.notices:
+            self._notice(f"{job.source}: {notice}")
+        if self._finish.jpeg_quality is not None:
+            blurred = replace(blurred, coding=replace(blurred.coding, quality=self._finish.jpeg_quality))
+        watches = self._observer.watches
+        every = watches or not missing.isdisjoint(job.iterations)
+        estimate = shown = seen(blurred)
+        self._observer.opened(job, blurred, shown)
+        watch: dict[str, Any] = {"watch": partial(self._observer.watched, job)} if watches else {}
+        progress = self._deblurrer.progress(
+            shown,
+            partial(self._observer.advanced, job),
+            every=every,
+            notify=lambda line: self._notice(f"{job.source}: {line}"),
+            **watch,
+        )
+        deblurred: Picture | None = None
+        for number, estimate in enumerate(progress):
+            wanted = not missing.isdisjoint(job.iterations[number : number + 1])
+            deblurred = self._result(blurred, shown, estimate) if wanted or watches else None
+            if deblurred is not None and wanted:
+                self._write(job.iterations[number], deblurred)
+            if deblurred is not None and watches:
+                self._observer.estimated(job, number, deblurred)
+        deblurred = deblurred or self._result(blurred, shown, estimate)
+        if job.comparison is not None and job.comparison in missing:
+            self._compare(job.comparison, blurred, deblurred)
+        if job.target in missing:
+            self._write(job.target, deblurred)
+
+    def _result(self, blurred: Picture, shown: NDArray[Any], estimate: NDArray[Any]) -> Picture:
+        return with_estimate(blurred, shown, self._finish(blurred, shown, estimate))
+
+    def _compare(self, path: Path, blurred: Picture, deblurred: Picture) -> None:
+        if path.suffix != ".html":
+            self._write(path, side_by_side(blurred, deblurred))
+            return
+        self._check_folder()
+        write_page(path, self._job.source.name, blurred, deblurred)
+
+    def _write(self, path: Path, picture: Picture) -> None:
+        self._check_folder()
+        write_picture(path, picture)
+
+    def _check_folder(self) -> None:
+        if self._folder is not None:
+            self._folder.check()
+
+    def _notice(self, line: str) -> None:
+        self.notices.append(line)
+        self._observer.noticed(line)

@@ -3,43 +3,48 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtdeblur.errors import UserError, whole_number
-from mtdeblur.inference.devices import choose_device, choose_precision, prepare
+from mtdeblur.inference.choosing import Choice, check_tile
+from mtdeblur.inference.engines.choice import Notice, prepare
 from mtdeblur.inference.inputs import take
-from mtdeblur.inference.tiling import TiledNetwork
-from mtdeblur.inference.windows import Report, spans, unroll_windows
+from mtdeblur.inference.memory import to_bytes
+from mtdeblur.inference.parts import Model, Parts
+from mtdeblur.inference.resting import RestingNetwork, can_rest
+from mtdeblur.inference.running import Notify, in_turn, run
+from mtdeblur.inference.stopping import settled
+from mtdeblur.inference.strips import ArraySource, Report, Source, Strip, TensorSource, Watch, to_array
+from mtdeblur.media import spool
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
-from mtdeblur.networks.unroll import Step, default_steps, resize, unroll
-from mtdeblur.weights.catalogue import DEFAULT, Quality, find_weights, offered
+from mtdeblur.networks.unroll import Step, default_steps
+from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, find_weights, offered, stopping_of
 from mtdeblur.weights.store import load_model
 
 Image = Any
 """(H, W, 3) array, or another input of `mtdeblur.inference.inputs.take`."""
 
-# Without tiles, 4 megapixels need about 1 GiB in bfloat16 and 2 in float32 (mtnaf), or 2.5 and 4 (mtrnn).
-AUTO_TILE_ABOVE = 4_000_000  # pixels
-AUTO_TILE = 1024
 PROBE = 128  # side in pixels of the picture for the estimate of run time
-_WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 
 def load(
     weights: str | Path | None = None,
     *,
     quality: Quality | None = None,
-    iterations: SupportsIndex | None = None,
+    iterations: SupportsIndex | str | None = None,
     or_fewer: bool = False,
     device: str | torch.device = "auto",
     precision: str | torch.dtype = "auto",
     tile: SupportsIndex | str = "auto",
+    memory: int | str = "auto",
+    engine: str = "auto",
+    calibration: str | Path | None = None,
+    notice: Notice | None = None,
 ) -> "Deblurrer":
     """Load a deblurrer.
 
@@ -47,29 +52,51 @@ def load(
         weights: a name of the catalogue, or a path as for `load_network`.
         quality: "fast", "good" or "best" instead of weights and iterations; by default "good", if no weights
             are given either.
-        iterations: number of iterations, an integer of any library; None for the number that the weights or
-            the quality advise.
+        iterations: number of iterations, an integer of any library; "auto" for early stopping, see
+            `mtdeblur.inference.stopping`, with at most as many as the weights or the quality advise; None for
+            "auto" where its thresholds are calibrated, otherwise for the advised number.
         or_fewer: accept a model with fewer steps and run all of them.
         device: "auto", "cpu", "gpu", "cuda", "cuda:1", "mps", or a device of PyTorch.
-        precision: "auto", "float32" or "bfloat16", or a dtype of PyTorch; auto selects bfloat16 where the
-            device is fast at it.
+        precision: "auto", "float32", "bfloat16" or "int8", or a dtype of PyTorch; auto selects bfloat16 where
+            the device is fast at it. int8 needs the engine openvino.
         tile: side in pixels of the parts that are processed separately, "off" for the whole picture, or
-            "auto". For most networks the parts are exact tiles, which save memory without changing the
-            result; auto uses them above four megapixels. For networks with a global operation they are
-            blended windows, which change the result; auto uses the network's best window size.
+            "auto", the size that fits into `memory`. For most networks the parts are exact tiles, which save
+            memory without changing the result. For networks with a global operation they are blended windows,
+            which change the result; auto uses the network's best window size, or a smaller one if necessary.
+        memory: limit in bytes, or such as "2GB" or "500MB", for the whole process on a CPU and for tensors on
+            another device; "auto" for a share of what is free, on a CPU at most 2 GiB. Arrays that the caller
+            holds count on a CPU, except that the parts are chosen before results are made.
+        engine: "auto", "pytorch", "openvino" or "onnxruntime"; auto selects the fastest one that is installed
+            and safe for network and device, and falls back to PyTorch.
+        calibration: for int8, a folder of blurred pictures; by default packaged ones.
+        notice: receives one-line notices, such as the reason of a fallback.
 
     Raises:
         UserError: if an argument is invalid or not available.
     """
-    iterations = None if iterations is None else whole_number("iterations", iterations)
+    chosen, iterations = iterations, None if iterations in (None, "auto") else _count(iterations)
     if weights is not None and quality is not None:
         raise UserError("give either weights or a quality, not both: a quality selects weights")
     if weights is None:
         weights, advised = offered(quality or DEFAULT)
         iterations = advised if iterations is None else iterations
+    stopping = stopping_of(weights)
+    if chosen == "auto":
+        stopping = stopping or Stopping()
     network, steps = load_model(find_weights(weights), iterations, or_fewer=or_fewer)
-    name = Path(weights).name
-    return Deblurrer(network, iterations=steps, device=device, precision=precision, tile=tile, name=name)
+    return Deblurrer(
+        network,
+        iterations=steps,
+        device=device,
+        precision=precision,
+        tile=tile,
+        memory=memory,
+        name=Path(weights).name,
+        engine=engine,
+        calibration=calibration,
+        notice=notice,
+        stopping=stopping if chosen in (None, "auto") else None,
+    )
 
 
 class Deblurrer:
@@ -80,9 +107,11 @@ class Deblurrer:
         contract: facts of the network.
         networks: the members of the model, on the device and in the chosen precision.
         device: of the computation.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "int8".
         tile: side of tiles or windows, "off" or "auto".
+        memory: limit in bytes, or None for a share of what is free.
         name: of the weights.
+        stopping: thresholds of early stopping; None: all steps run everywhere.
     """
 
     steps: Sequence[Step]
@@ -91,7 +120,9 @@ class Deblurrer:
     device: torch.device
     precision: str
     tile: int | str
+    memory: int | None
     name: str
+    stopping: Stopping | None
 
     def __init__(
         self,
@@ -101,7 +132,12 @@ class Deblurrer:
         device: str | torch.device = "auto",
         precision: str | torch.dtype = "auto",
         tile: SupportsIndex | str = "auto",
+        memory: int | str = "auto",
         name: str = "network",
+        engine: str = "auto",
+        calibration: str | Path | None = None,
+        notice: Notice | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
         """Wrap a model of the registry and move it to the device.
 
@@ -111,23 +147,37 @@ class Deblurrer:
             device: as for `load`.
             precision: as for `load`.
             tile: as for `load`.
+            memory: as for `load`.
             name: of the weights in `describe`.
+            engine: as for `load`.
+            calibration: as for `load`.
+            notice: as for `load`.
+            stopping: thresholds of early stopping; None: all steps run everywhere.
 
         Raises:
             UserError: as `load` does.
         """
-        self.name = name
+        self.name, self.stopping = name, stopping
         self.contract = cast(Contract, network.contract)
         steps = default_steps(network) if iterations is None else iterations
         if isinstance(steps, Sequence) and not isinstance(steps, str) and steps:
             self.steps = steps
         else:
             self.steps = (Step(),) * whole_number("iterations", steps)
-        self.tile = _check_tile(tile)
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.contract, self.device)
-        needed = {step.network for step in self.steps}
-        self.networks = prepare(network, needed, self.device, self.precision)
+        self.tile = check_tile(tile)
+        self.memory = to_bytes(memory)
+        folder = None if calibration is None else Path(calibration)
+        if stopping is not None and self.contract.global_operation is None and engine == "auto":
+            engine = "pytorch"  # parts that rest change the sizes of the others, for which engines compile
+        self.networks, self._engine, self.device, self.precision = prepare(
+            network, self.steps, device, precision, engine, calibration=folder, notice=notice
+        )
+        self._choice = Choice(lambda: self._model, self.device, self.tile, self.memory)
+
+    @property
+    def engine(self) -> str:
+        """The engine that runs the network: "pytorch", "openvino" or "onnxruntime"."""
+        return getattr(self.networks[self.steps[0].network], "engine", self._engine)
 
     @property
     def iterations(self) -> int:
@@ -149,23 +199,32 @@ class Deblurrer:
             ValueError: if the image has another type, shape or dtype.
             UserError: if the network's output is not finite.
         """
-        pixels, back = take(image)
-        last = deque(self._run(_to_tensor(pixels)), maxlen=1).pop()
-        return back(_to_array(last, pixels.dtype))
+        return deque(self.progress(image, every=False), maxlen=1).pop()
 
-    def progress(self, image: Image, report: Report | None = None) -> Iterator[Image]:
+    def progress(
+        self,
+        image: Image,
+        report: Report | None = None,
+        *,
+        every: bool = True,
+        notify: Notify | None = None,
+        watch: Watch | None = None,
+    ) -> Iterator[Image]:
         """Deblur one picture and yield the estimate of every iteration; otherwise like `__call__`.
 
-        Estimates at a lower scale are enlarged bilinearly. With blended windows, all estimates of a large
-        picture are yielded at the end.
+        Estimates at a lower scale are enlarged bilinearly. All estimates of a large picture are yielded at
+        the end.
 
         Args:
-            image: as for `__call__`.
+            image: as for `__call__`. Estimates of an array in a file (`mtdeblur.media.spool`) are in files.
             report: receives the finished share of the work, from 0 to 1.
+            every: yield all estimates; otherwise only the last, which needs less memory.
+            notify: receives a notice in one line if memory runs out and smaller parts are tried.
+            watch: receives estimates while their rows are being filled.
         """
         pixels, back = take(image)
-        estimates = self._run(_to_tensor(pixels), report)
-        return (back(_to_array(estimate, pixels.dtype)) for estimate in estimates)
+        source = ArraySource(pixels, self.device)
+        return map(back, self._arrays(source, pixels, report, every, notify, watch))
 
     def estimates(self, blurred: Tensor) -> Iterator[Tensor]:
         """The clamped estimate of every iteration.
@@ -183,7 +242,7 @@ class Deblurrer:
         if not isinstance(blurred, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             kind = type(blurred).__name__
             raise ValueError(f"blurred must be a tensor (B, 3, H, W), not {kind}; others: call the deblurrer")
-        return (estimate.clamp(0, 1) for estimate in self._run(blurred))
+        return (estimate.clamp(0, 1) for estimate in self._tensors(blurred))
 
     def window(self, height: int, width: int) -> int | None:
         """Maximum side of the blended windows for a picture of that size; None without windows.
@@ -194,24 +253,66 @@ class Deblurrer:
             height: of the picture, in pixels.
             width: of the picture, in pixels.
         """
-        if self.contract.global_operation is None or self.tile == "off":
-            return None
-        side = self.tile
-        if not isinstance(side, int):
-            side = self.contract.window or (AUTO_TILE if height * width > AUTO_TILE_ABOVE else None)
-        if side is None or max(height, width) <= side:
-            return None
-        return -(-side // self.contract.multiple) * self.contract.multiple
+        parts = self.parts(height, width)
+        return parts.rows if parts.kind == "windows" else None
+
+    def in_turn(self, height: int, width: int) -> bool:
+        """Whether each iteration is finished before the next begins, and not all of them row by row.
+
+        Args:
+            height: of the picture, in pixels.
+            width: of the picture, in pixels.
+        """
+        return in_turn(self.parts(height, width), height, width)
+
+    def keep_parts(self, height: int, width: int, kept: Sequence[Any] = ()) -> list[Any]:
+        """Deblur all pictures of a size in the same parts, however much memory is free later.
+
+        Args:
+            height: of the pictures, in pixels.
+            width: of the pictures, in pixels.
+            kept: what this method returned in an earlier run, so that the result is the same.
+
+        Returns:
+            The parts, of JSON's types.
+        """
+        return self._choice.keep(height, width, kept)
+
+    def parts(self, height: int, width: int, results: int = 1) -> Parts:
+        """The parts in which a picture is deblurred.
+
+        Args:
+            height: of the picture, in pixels.
+            width: of the picture, in pixels.
+            results: number of estimates that are wanted.
+        """
+        return self._choice.parts(height, width, results)
+
+    @property
+    def _model(self) -> Model:
+        """The model with early stopping, if any."""
+        stopping = self.stopping
+        if stopping is None:
+            return Model(self.networks, self.steps)
+        if self.contract.global_operation is not None:
+            settle = partial(settled, stopping=stopping, number=len(self.steps))
+            return Model(self.networks, self.steps, settle)
+        if not can_rest(self.networks, self.steps):
+            return Model(self.networks, self.steps)
+        return Model([RestingNetwork(network, stopping.change) for network in self.networks], self.steps)
 
     def describe(self, sizes: Sequence[tuple[int, int]]) -> str:
         """Model, device and estimated time for pictures of these heights and widths, in one line."""
         steps = f"{self.iterations} step{'s' if self.iterations > 1 else ''}"
-        parts = [f"{self.name}: {steps}", f"{self.precision} on {self.device}"]
+        most = "at most " if self.stopping else ""
+        parts = [f"{self.name}: {most}{steps}", f"{self.precision} on {self.device} by {self.engine}"]
         if sides := {side for size in sizes if (side := self.window(*size)) is not None}:
             side = " or ".join(map(str, sorted(sides)))
             parts.append(
                 f"blended windows of up to {side} pixels (the result differs from that of the whole picture)"
             )
+        if any(self.parts(*size).kind in ("tiles", "bands") for size in sizes):
+            parts.append("in exact tiles")
         if sizes:
             pixels = sum(height * width for height, width in sizes) / 1e6
             parts.append(f"about {_in_words(self.estimate_seconds(sizes))} for {pixels:.1f} megapixels")
@@ -220,40 +321,74 @@ class Deblurrer:
     def estimate_seconds(self, sizes: Iterable[tuple[int, int]]) -> float:
         """Estimated time for pictures of these heights and widths, measured on a small picture."""
         side = -(-PROBE // self.contract.multiple) * self.contract.multiple
-        probe = torch.zeros(1, 3, side, side)
+        probe = torch.zeros(1, 3, *(self.contract.size or (side, side)))
         seconds = 0.0
         for _ in range(2):  # the first is a warm-up
             started = time.perf_counter()
-            deque((estimate.cpu() for estimate in self._run(probe)), maxlen=0)
+            deque((estimate.cpu() for estimate in self._tensors(probe, early=False)), maxlen=0)
             seconds = time.perf_counter() - started
-        return seconds / side**2 * sum(self._pixels_run(*size) for size in sizes)
+        return seconds / probe[0, 0].numel() * sum(self._choice.pixels_run(*size) for size in sizes)
 
-    def _pixels_run(self, height: int, width: int) -> int:
-        """Pixels of all windows of a picture."""
-        side = self.window(height, width) or max(height, width)
-        axes = (spans(length, side, self.contract.multiple) for length in (width, height))
-        across, down = (sum(len(span.weights) for span in axis) for axis in axes)
-        return across * down
-
-    def _run(self, blurred: Tensor, report: Report | None = None) -> Iterator[Tensor]:
+    def _tensors(self, blurred: Tensor, *, early: bool = True) -> Iterator[Tensor]:
+        """The estimate of every iteration: (B, 3, H, W) float32 on the device."""
         check_inputs(blurred, blurred)
-        height, width = blurred.shape[-2:]
         blurred = blurred.to(self.device, torch.float32, memory_format=torch.channels_last)
-        side = self.window(height, width)
-        if side is not None:
-            return unroll_windows(self.networks, blurred, self.steps, side, report)
-        networks = self.networks
-        if self.contract.global_operation is None:
-            if isinstance(self.tile, int):
-                networks = [TiledNetwork(network, self.tile) for network in networks]
-            elif self.tile == "auto" and height * width > AUTO_TILE_ABOVE:
-                networks = [TiledNetwork(network, AUTO_TILE) for network in networks]
-        corners = self.contract.corners
-        estimates = (
-            resize(estimate, height, width, corners=corners)
-            for estimate in unroll(networks, blurred, self.steps)
-        )
-        return estimates if report is None else _reported(estimates, len(self.steps), report)
+        results: dict[int, Tensor] = {}
+        for step, start, rows in self._strips(TensorSource(blurred), self.iterations, early=early):
+            if rows.shape[-2:] == blurred.shape[-2:]:
+                yield rows
+                continue
+            result = results[step] if step in results else torch.empty_like(blurred)
+            results[step] = result
+            result[..., start : start + rows.shape[-2], :] = rows
+            if start + rows.shape[-2] == blurred.shape[-2]:
+                yield results.pop(step)
+
+    def _arrays(
+        self,
+        source: Source,
+        pixels: Any,
+        report: Report | None,
+        every: bool,
+        notify: Notify | None,
+        watch: Watch | None,
+    ) -> Iterator[Any]:
+        """The estimates as arrays like `pixels`."""
+        results: dict[int, Any] = {}
+        number = self.iterations if every else 1
+        finished = self.iterations - number
+        for step, start, rows in self._strips(source, number, report, notify):
+            if step < finished:  # once more, after memory had run out
+                continue
+            if step not in results:
+                results[step] = spool.like(pixels, pixels.shape, pixels.dtype.newbyteorder("="))
+            end = start + rows.shape[-2]
+            to_array(rows, results[step][start:end])
+            if watch is not None:
+                watch(step, results[step], end)
+            if end == source.height:
+                finished = step + 1
+                yield results.pop(step)
+
+    def _strips(
+        self,
+        source: Source,
+        results: int,
+        report: Report | None = None,
+        notify: Notify | None = None,
+        *,
+        early: bool = True,
+    ) -> Iterator[Strip]:
+        """The rows of the last estimates, `results` in number; all steps run everywhere if not `early`."""
+        wanted = range(self.iterations - results, self.iterations)
+        parts = self.parts(source.height, source.width, results)
+        model = self._model if early else Model(self.networks, self.steps)
+        return run(model, source, parts, wanted, report, notify)
+
+
+def _count(iterations: SupportsIndex | str) -> int:
+    digits = isinstance(iterations, str) and iterations.isascii() and iterations.isdigit()
+    return whole_number("iterations", int(iterations) if digits else iterations)
 
 
 def _in_words(seconds: float) -> str:
@@ -261,49 +396,3 @@ def _in_words(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s" if seconds < 3 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _reported(estimates: Iterable[Tensor], number: int, report: Report) -> Iterator[Tensor]:
-    for done, estimate in enumerate(estimates, 1):
-        report(done / number)
-        yield estimate
-
-
-def _check_tile(tile: object) -> int | str:
-    if isinstance(tile, str) and tile in ("auto", "off"):
-        return tile
-    try:
-        return whole_number("pixels", int(tile) if isinstance(tile, str) else tile)
-    except (UserError, ValueError):
-        raise UserError(f"tile must be 'auto', 'off' or a number of pixels from 1 up, not {tile!r}") from None
-
-
-def _to_tensor(image: NDArray[Any]) -> Tensor:
-    """(H, W, 3) of a known dtype to (1, 3, H, W) float32 in [0, 1], channels-last."""
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"image must be (H, W, 3) and not empty, not {image.shape}")
-    if image.dtype.name not in _WHITE:
-        raise ValueError(f"image must be uint8, uint16 or float32, not {image.dtype}")
-    values = image.astype(np.float32)  # a copy, native and contiguous
-    if image.dtype.name == "float32" and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"a float32 image must be in [0, 1], not {values.min()} to {values.max()}")
-    values /= _WHITE[image.dtype.name]
-    return torch.from_numpy(np.ascontiguousarray(values)).permute(2, 0, 1)[None]  # pyright: ignore[reportUnknownMemberType]
-
-
-def _to_array(estimate: Tensor, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """(1, 3, H, W) to (H, W, 3), clamped and, for integers, rounded.
-
-    Raises:
-        UserError: if the estimate is not finite, as that of a diverged network.
-    """
-    if not bool(torch.isfinite(estimate).all()):
-        raise UserError(
-            "the network's output is not finite (NaN or infinity): its weights have diverged, or overflow in "
-            "this precision; try --precision float32, or other weights"
-        )
-    values: NDArray[Any] = estimate[0].clamp(0, 1).permute(1, 2, 0).contiguous().cpu().numpy()
-    if dtype.name == "float32":
-        return values
-    values *= _WHITE[dtype.name]
-    return np.rint(values, out=values).astype(dtype)

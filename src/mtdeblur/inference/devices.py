@@ -1,75 +1,40 @@
-"""Choice of device and precision, and preparation of networks for inference."""
+"""Choice of device and precision."""
 
 import platform
 import re
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
 
 from mtdeblur.errors import UserError
-from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, inference_form, members
+from mtdeblur.networks.contract import Contract
 
 _ALLOCATORS = re.compile(
     r"DefaultCPUAllocator: |CUDA (error: )?out of memory|MPS backend out of memory|_STATUS_ALLOC_FAILED"
+    r"|bad_alloc|^could not create a primitive$"  # the latter is oneDNN's, whose code needs memory
 )
 """Messages of allocators that raise a plain RuntimeError."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class TorchEngine:
-    """A progressive network for inference, on one device, in one precision, channels-last.
-
-    In bfloat16, parameters and features are bfloat16, but images are float32 and the residual is added to I0
-    in float32, so that only the residual is rounded.
-
-    Args:
-        network: prepared by `prepare`.
-    """
-
-    def __init__(self, network: ProgressiveNetwork) -> None:
-        self.contract = network.contract
-        self._network = network
-
-    @torch.inference_mode()
-    def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
-        """One iteration, without gradients; (B, 3, H, W) float32 on the network's device in and out."""
-        return self._network(blurred, estimate, state)
-
-
-def prepare(
-    model: nn.Module, needed: Collection[int], device: torch.device, precision: str
-) -> list[ProgressiveNetwork]:
-    """Prepare a model for inference: device, precision and channels-last layout.
-
-    Args:
-        model: one of the registry, or several; modified in place.
-        needed: numbers of the members that will run; the others are unchanged.
-        device: of the computation.
-        precision: one of `contract.precisions`.
-
-    Returns:
-        The members; on a CPU, their inference forms where these exist.
-    """
-    parts = list(members(model.eval()))
-    for number in needed:
-        form = inference_form(parts[number], DTYPES[precision]) if device.type == "cpu" else None
-        if form is None:
-            part: Any = parts[number]
-            module: Any = part if isinstance(part, nn.Module) else model
-            module.to(device, DTYPES[precision], memory_format=torch.channels_last)
-        else:
-            parts[number] = form
-    return [TorchEngine(part) for part in parts]
-
-
-def choose_device(name: str | torch.device) -> torch.device:
+def choose_device(name: str | torch.device, supported: Sequence[str] = ()) -> torch.device:
     """The device of that name; "auto" selects CUDA, MPS or the CPU, in this order, and "gpu" CUDA or MPS.
 
+    Args:
+        name: of the device.
+        supported: see `Contract.devices`.
+
     Raises:
-        UserError: if the device is not available.
+        UserError: if the device is not available, or the network does not run on it.
     """
+    if name == "auto" and supported:
+        name = supported[0]
+    device = _available_device(name)
+    if supported and device.type not in supported:
+        raise UserError(f"these weights run on {' or '.join(supported)} only, not on {str(name)!r}")
+    return device
+
+
+def _available_device(name: str | torch.device) -> torch.device:
     if name in ("auto", "gpu"):
         if torch.cuda.is_available():
             return torch.device("cuda")

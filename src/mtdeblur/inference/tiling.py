@@ -46,6 +46,9 @@ class TiledNetwork:
     equal those of the whole picture up to rounding. The next step starts from the stitched estimate and
     state: a halo need not cover more than one iteration.
 
+    A network that is compiled for each size (attribute `one_size`) gets windows of one size, which are moved
+    inwards at the picture's edges.
+
     Besides the picture-sized estimate and state, memory contains one tile with its halo at a time.
     """
 
@@ -66,6 +69,7 @@ class TiledNetwork:
         if tile < 1:
             raise ValueError(f"a tile is at least 1 pixel wide, not {tile}")
         self.network = network
+        self.one_size = bool(getattr(network, "one_size", False))
         self.tile = -(-tile // network.contract.multiple) * network.contract.multiple
 
     @property
@@ -76,29 +80,59 @@ class TiledNetwork:
     @any_size
     def __call__(self, blurred: Tensor, estimate: Tensor, state: State = None) -> tuple[Tensor, State]:
         """One iteration; arguments, result and errors are those of the network."""
-        contract, smaller = self.contract, self.contract.estimate_scale
-        scales = (1, *contract.state_scales)
-        whole: list[Tensor] = []  # the estimate, then the maps of the state
-        tile_state: State = None
-        for rows in _spans(blurred.shape[-2], self.tile, contract.halo):
-            for columns in _spans(blurred.shape[-1], self.tile, contract.halo):
-                image = blurred[..., rows.window(1), columns.window(1)]
-                before = estimate[..., rows.window(smaller), columns.window(smaller)]
-                window = _window_of_state(state, rows, columns, contract.state_scales)
-                tile, tile_state = self.network(image, before, window)
-                parts = [tile, *(tile_state or ())]
-                if not whole:
-                    whole = [_empty(part, blurred, scale) for part, scale in zip(parts, scales, strict=True)]
-                for part, scale, target in zip(parts, scales, whole, strict=True):
-                    inner = part[..., rows.inner(scale), columns.inner(scale)]
-                    target[..., rows.core(scale), columns.core(scale)] = inner
+        halo, one_size = self.contract.halo, self.one_size
+        whole, tile_state = list[Tensor](), state  # the estimate, then the maps of the state
+        for rows in overlapping(blurred.shape[-2], self.tile, halo, one_size=one_size):
+            for columns in overlapping(blurred.shape[-1], self.tile, halo, one_size=one_size):
+                tile_state = run_tile(self.network, rows, columns, (blurred, estimate, state), whole)
         return whole[0], same_state(tile_state, whole[1:])
 
 
-def _spans(length: int, tile: int, halo: int) -> Iterator[Span]:
+def run_tile(
+    network: ProgressiveNetwork,
+    rows: Span,
+    columns: Span,
+    before: tuple[Tensor, Tensor, State],
+    whole: list[Tensor],
+) -> State:
+    """Run one iteration over a tile and its halo, and write the tile's part of the result.
+
+    Args:
+        network: the network.
+        rows: of the tile.
+        columns: of the tile.
+        before: blurred image, estimate and state of the whole picture, as for the network.
+        whole: estimate and maps of the state after the iteration, of the whole picture, which are written;
+            an empty list is filled with new ones.
+
+    Returns:
+        The state of the tile with its halo.
+    """
+    blurred, estimate, state = before
+    contract, smaller = network.contract, network.contract.estimate_scale
+    scales = (1, *contract.state_scales)
+    image = blurred[..., rows.window(1), columns.window(1)]
+    seen = estimate[..., rows.window(smaller), columns.window(smaller)]
+    tile, tile_state = network(image, seen, _window_of_state(state, rows, columns, contract.state_scales))
+    parts = [tile, *(tile_state or ())]
+    if not whole:
+        whole += [_empty(part, blurred, scale) for part, scale in zip(parts, scales, strict=True)]
+    for part, scale, target in zip(parts, scales, whole, strict=True):
+        inner = part[..., rows.inner(scale), columns.inner(scale)]
+        target[..., rows.core(scale), columns.core(scale)] = inner
+    return tile_state
+
+
+def overlapping(length: int, tile: int, halo: int, *, one_size: bool = False) -> Iterator[Span]:
+    """Tiles with halos over an axis, in pixels; with `one_size`, all windows have one length."""
+    longest = min(tile + 2 * halo, length)
     for start in range(0, length, tile):
         stop = min(start + tile, length)
-        yield Span(start, stop, max(start - halo, 0), min(stop + halo, length))
+        first, last = max(start - halo, 0), min(stop + halo, length)
+        if one_size:
+            first = min(first, length - longest)
+            last = first + longest
+        yield Span(start, stop, first, last)
 
 
 def _window_of_state(state: State, rows: Span, columns: Span, scales: tuple[int, ...]) -> State:

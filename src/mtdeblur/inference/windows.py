@@ -5,12 +5,14 @@ weights that decrease linearly towards a window's edge. Memory is bounded, and n
 patches usually give better results than on the whole picture (Chu et al., ECCV 2022), but different ones.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from mtdeblur.inference.stopping import Settle, every_step
+from mtdeblur.inference.strips import Report, Source, Strip, TensorSource
 from mtdeblur.networks.contract import ProgressiveNetwork
 from mtdeblur.networks.unroll import Step, resize, unroll
 
@@ -19,9 +21,6 @@ OVERLAP = 64
 TOGETHER_UP_TO = 1_500_000
 """Up to this many pixels, all windows of a picture advance together, step by step: estimates are available
 early, and all states are in memory. The windows of larger pictures run one after the other."""
-
-Report = Callable[[float], None]
-"""Receives the finished share of the work, from 0 to 1."""
 
 
 class Span(NamedTuple):
@@ -67,6 +66,7 @@ def unroll_windows(
     steps: Sequence[Step],
     side: int,
     report: Report | None = None,
+    settle: Settle = every_step,
 ) -> Iterator[Tensor]:
     """Yield the blended estimate of every step.
 
@@ -76,34 +76,103 @@ def unroll_windows(
         steps: one or more.
         side: maximum side of a window, in pixels.
         report: receives the finished share of the work, from 0 to 1.
+        settle: decides in each window which steps run, see `mtdeblur.inference.stopping`; by default all.
 
     Yields:
         (B, 3, H, W), not clamped; estimates at a lower scale are enlarged bilinearly.
     """
+    height, width = blurred.shape[-2:]
+    if height * width <= TOGETHER_UP_TO:
+        yield from _together(networks, blurred, steps, side, report, settle)
+        return
+    totals = [torch.empty_like(blurred) for _ in steps]
+    for step, start, rows in unroll_rows(
+        networks, TensorSource(blurred), steps, side, range(len(steps)), report, settle
+    ):
+        totals[step][..., start : start + rows.shape[-2], :] = rows
+    while totals:
+        yield totals.pop(0)
+
+
+def unroll_rows(
+    networks: Sequence[ProgressiveNetwork],
+    source: Source,
+    steps: Sequence[Step],
+    side: int,
+    wanted: Collection[int],
+    report: Report | None = None,
+    settle: Settle = every_step,
+) -> Iterator[Strip]:
+    """Yield the finished rows of the blended estimates of the wanted steps, in order for each step.
+
+    One window after the other runs through all steps, and only one row of windows is in memory.
+
+    Args:
+        networks: as for `unroll_windows`.
+        source: the blurred picture.
+        steps: as for `unroll_windows`.
+        side: as for `unroll_windows`.
+        wanted: numbers of steps, from 0.
+        report: receives the finished share of the work, from 0 to 1.
+        settle: as for `unroll_windows`.
+
+    Yields:
+        for each row of windows, the rows that no later window covers, of each wanted step.
+    """
+    multiple = networks[steps[0].network].contract.multiple
+    rows, columns = (spans(length, side, multiple) for length in (source.height, source.width))
+    work, done, start = len(rows) * len(columns) * len(steps), 0, 0
+    ends = [*(row.place.start for row in rows[1:]), source.height]
+    totals: dict[int, Tensor] = {}  # sums of the picture's rows from `start`
+    for row, end in zip(rows, ends, strict=True):
+        for column in columns:
+            blurred = source(row.place, column.place)
+            weights = torch.outer(row.weights, column.weights).to(blurred.device)
+            for step, estimate in enumerate(settle(unroll(networks, blurred, steps), blurred)):
+                if step in wanted:
+                    total = _extended(totals.get(step), blurred, row.place.stop - start, source.width)
+                    total[..., row.place.start - start :, column.place] += weights * resize(
+                        estimate, *weights.shape
+                    )
+                    totals[step] = total
+                done += 1
+                if report is not None:
+                    report(done / work)
+        for step, total in totals.items():
+            yield Strip(step, start, total[..., : end - start, :])
+            totals[step] = total[..., end - start :, :].clone()
+        start = end
+
+
+def _extended(total: Tensor | None, like: Tensor, height: int, width: int) -> Tensor:
+    """Sums (B, 3, height, width), with zeros below those so far."""
+    if total is not None and total.shape[-2] == height:
+        return total
+    extended = torch.zeros(*like.shape[:2], height, width, dtype=like.dtype, device=like.device)
+    if total is not None:
+        extended[..., : total.shape[-2], :] = total
+    return extended
+
+
+def _together(
+    networks: Sequence[ProgressiveNetwork],
+    blurred: Tensor,
+    steps: Sequence[Step],
+    side: int,
+    report: Report | None,
+    settle: Settle,
+) -> Iterator[Tensor]:
+    """All windows of a small picture, step by step."""
     multiple = networks[steps[0].network].contract.multiple
     rows, columns = (spans(length, side, multiple) for length in blurred.shape[-2:])
     windows = [(row, column) for row in rows for column in columns]
-    runs = [unroll(networks, blurred[..., row.place, column.place], steps) for row, column in windows]
-    work = len(windows) * len(steps)
-
-    def add(total: Tensor, number: int, estimate: Tensor, done: int) -> None:
-        row, column = windows[number]
-        weights = torch.outer(row.weights, column.weights).to(total.device)
-        total[..., row.place, column.place] += weights * resize(estimate, *weights.shape)
-        if report is not None:
-            report(done / work)
-
-    if blurred.shape[-2] * blurred.shape[-1] <= TOGETHER_UP_TO:
-        for step in range(len(steps)):
-            total = torch.zeros_like(blurred)
-            for number, run in enumerate(runs):
-                add(total, number, next(run), step * len(windows) + number + 1)
-            yield total
-        return
-    totals = [torch.zeros_like(blurred) for _ in steps]
-    for number in range(len(windows)):
-        run, runs[number] = runs[number], iter(())  # to free its state afterwards
-        for step, estimate in enumerate(run):
-            add(totals[step], number, estimate, number * len(steps) + step + 1)
-    while totals:
-        yield totals.pop(0)
+    parts = [blurred[..., row.place, column.place] for row, column in windows]
+    runs = [settle(unroll(networks, part, steps), part) for part in parts]
+    for step in range(len(steps)):
+        total = torch.zeros_like(blurred)
+        for number, ((row, column), run) in enumerate(zip(windows, runs, strict=True), 1):
+            weights = torch.outer(row.weights, column.weights).to(total.device)
+            total[..., row.place, column.place] += weights * resize(next(run), *weights.shape)
+            if report is not None:
+                report((step * len(windows) + number) / (len(windows) * len(steps)))
+        yield total

@@ -1,0 +1,1 @@
+"""Engines: ways to run a network, all behind the contract of one step."""
