@@ -18,7 +18,12 @@ class Deblurrer:
         self.iterations = iterations
     def describe(self, sizes):
         return f"fake: {len(sizes)} sizes"
-    def progress(self, image, report):
+    def parts(self, height, width, results=1):
+        from mtdeblur.inference.parts import Parts
+        return Parts("whole")
+    def keep_parts(self, height, width, kept=()):
+        return list(kept)
+    def progress(self, image, report, *, every, notify):
         for iteration in range(self.iterations):
             report((iteration + 1) / self.iterations)
             if image.shape[1] == 77:  # a picture of this width never ends
@@ -26,13 +31,13 @@ class Deblurrer:
                 time.sleep(60)
             yield image // (iteration + 2)
 
-def load(weights=None, *, quality=None, iterations=None, device="auto", precision="auto", tile="auto"):
+def load(weights=None, *, quality=None, iterations=None, device="auto", precision="auto", tile="auto", **_):
     from mtdeblur.errors import UserError
     if weights == "nothing":
         raise UserError("there are no weights 'nothing'")
     if weights == "echo":
         print(quality, iterations, device, precision, repr(tile))
-    return Deblurrer(iterations or 2)
+    return Deblurrer(int(iterations or 2))
 
 fake = types.ModuleType("mtdeblur.inference.deblurrer")
 fake.load, fake.Deblurrer = load, Deblurrer

@@ -51,15 +51,17 @@ def test_no_command_shows_the_help(mtdeblur) -> None:
         (["--fast"], "--fast"),
         (["blurr"], "blurr"),
         (["deblur"], "PHOTO"),
-        (["deblur", "a.jpg"], "--output"),
+        (["deblur", "-o", "out"], "PHOTO"),
         (["deblur", "a.jpg", "-o", "out", "--sharper"], "--sharper"),
-        (["deblur", "a.jpg", "-o", "out", "--iterations", "0"], "--iterations"),
+        (["deblur", "a.jpg", "-o", "out", "--iterations", "-1"], "--iterations"),
         (["deblur", "a.jpg", "-o", "out", "--iterations", "many"], "--iterations"),
         (["deblur", "a.jpg", "-o", "out", "--tile", "-5"], "-5"),
         (["deblur", "a.jpg", "-o", "out", "--tile", "0"], "--tile"),
         (["deblur", "a.jpg", "-o", "out", "--tile", "big"], "big"),
         (["deblur", "a.jpg", "-o", "out", "--precision", "float8"], "float8"),
         (["deblur", "a.jpg", "-o", "out", "--quality", "superb"], "superb"),
+        (["deblur", "a.jpg", "--quality-jpeg", "0"], "--quality-jpeg"),
+        (["deblur", "a.jpg", "--quality-jpeg", "101"], "--quality-jpeg"),
     ],
 )
 def test_mistakes_at_the_command_line(mtdeblur, arguments: list[str], names: str) -> None:
@@ -99,6 +101,7 @@ def test_errors_of_the_user_are_one_line(mtdeblur) -> None:
     assert result.stderr == "mtdeblur: there are no weights 'nothing'\n"
 
 
+@pytest.mark.fault("closed or full standard streams")
 def test_a_reader_that_leaves_is_no_error_of_ours() -> None:
     code = "import sys; sys.argv = ['mtdeblur', '--help']; from mtdeblur.cli.app import main; main()"
     reading, writing = os.pipe()
@@ -109,6 +112,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours() -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.fault("closed or full standard streams")
 def test_a_full_standard_output_is_one_line() -> None:
     code = "import sys; sys.argv = ['mtdeblur', '--version']; from mtdeblur.cli.app import main; main()"
     with open("/dev/full", "w") as full:

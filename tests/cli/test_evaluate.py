@@ -221,10 +221,10 @@ def fail_at(monkeypatch, width, error):
     """Let the network fail at pictures of a width."""
     whole = Deblurrer.progress
 
-    def progress(self, image, report=None):
+    def progress(self, image, report=None, **options):
         if image.shape[1] == width:
             raise error
-        return whole(self, image, report)
+        return whole(self, image, report, **options)
 
     monkeypatch.setattr(Deblurrer, "progress", progress)
 

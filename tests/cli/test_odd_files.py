@@ -65,6 +65,7 @@ def test_a_data_set_with_such_names_is_measured(tmp_path: Path, encoding: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.fault("unusual file names")
 def test_a_photograph_with_such_a_name_is_deblurred_and_shown(tmp_path: Path) -> None:
     photo = write(tmp_path / "in" / f"{NAME}.png")
     assert run(tmp_path, "deblur", "in", "-o", "out", *QUICK).returncode == 0
@@ -97,6 +98,7 @@ def test_frames_with_such_names_are_averaged(tmp_path: Path) -> None:
     assert len(find_pairs(tmp_path / "made", split="train")) == 1
 
 
+@pytest.mark.fault("unusual file names")
 def test_a_video_with_such_a_name_is_read(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
@@ -114,6 +116,7 @@ def test_a_video_with_such_a_name_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.fault("pipes and devices")
 def test_what_is_no_regular_file_is_told_and_the_rest_goes_on(tmp_path: Path, kind: str) -> None:
     good = write(tmp_path / "in/z.png", 48, 48)
     bad = tmp_path / "in/a.png"
@@ -136,6 +139,7 @@ def test_what_is_no_regular_file_is_told_and_the_rest_goes_on(tmp_path: Path, ki
 
 
 @pytest.mark.slow
+@pytest.mark.fault("pipes and devices")
 def test_a_pipe_is_no_weights_file(tmp_path: Path) -> None:
     photo = write(tmp_path / "a.png")
     os.mkfifo(tmp_path / "w.safetensors")
@@ -151,6 +155,7 @@ def test_a_pipe_is_no_weights_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("streams", [">&-", "<&-", ">&- <&-", "2>&-", ">&- 2>&- <&-"])
+@pytest.mark.fault("closed or full standard streams")
 def test_without_standard_streams_all_is_done(tmp_path: Path, streams: str) -> None:
     for side in ("blur", "sharp"):
         write(tmp_path / "d" / side / "a.png")

@@ -10,10 +10,23 @@ from typing import Annotated, NoReturn
 import typer
 
 from mtdeblur import __version__
-from mtdeblur.cli import augment, curve, deblur, evaluate, networks, pack, reproduce, sheets, simulate, train
+from mtdeblur.cli import (
+    augment,
+    benchmark,
+    curve,
+    deblur,
+    evaluate,
+    export,
+    networks,
+    pack,
+    reproduce,
+    serve,
+    sheets,
+    simulate,
+    train,
+)
+from mtdeblur.cli.interruption import INTERRUPTED, WHOLE, Interrupted
 from mtdeblur.errors import UserError
-
-INTERRUPTED = 130  # the shells' exit code after Ctrl-C
 
 app = typer.Typer(
     name="mtdeblur",
@@ -21,9 +34,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("deblur")(deblur.deblur)
+app.command("deblur", cls=deblur.DeblurCommand)(deblur.deblur)
 app.command("evaluate")(evaluate.evaluate)
 app.command("curve")(curve.curve)
+app.command("benchmark")(benchmark.benchmark)
+app.command("serve")(serve.serve)
+app.command("export")(export.export)
 app.command("augment")(augment.augment)
 app.command("sheets")(sheets.sheets)
 app.command("simulate")(simulate.simulate)
@@ -36,8 +52,8 @@ app.command("reproduce")(reproduce.reproduce)
 def main() -> None:
     """Run the command line.
 
-    Exit codes: 0; 1 after a UserError; 2 for an invalid command line; 130 after Ctrl-C. The last three are
-    accompanied by one line on standard error.
+    Exit codes: 0; 1 after a UserError; 2 for an invalid command line; 130 after Ctrl-C, 143 after SIGTERM.
+    All but the first are accompanied by one line on standard error.
     """
     _prepare_streams()
     try:
@@ -45,6 +61,8 @@ def main() -> None:
         sys.stdout.flush()
     except UserError as error:
         _stop(str(error), 1)
+    except Interrupted as interruption:
+        _stop(str(interruption), interruption.code)
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     except OSError as error:
@@ -64,7 +82,7 @@ def main() -> None:
         reason = describe().rstrip(".").replace("Value error, ", "")  # Pydantic's, in Typer's message
         _stop(f"{reason} (see mtdeblur{command} --help)", 2)
     if code == INTERRUPTED:
-        _stop("interrupted; no file is left half-written", INTERRUPTED)
+        _stop(WHOLE, INTERRUPTED)
     sys.exit(code or 0)
 
 

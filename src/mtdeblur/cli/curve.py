@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from mtdeblur.cli.options import DeviceOption, Precision, PrecisionOption, TileOption
+from mtdeblur.cli.options import (
+    CalibrationOption,
+    DeviceOption,
+    Engine,
+    EngineOption,
+    Precision,
+    PrecisionOption,
+    TileOption,
+)
 
 
 def curve(
@@ -31,6 +39,8 @@ def curve(
     ] = 7,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
+    engine: EngineOption = Engine.auto,
+    calibration: CalibrationOption = None,
     tile: TileOption = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File for the curves (CSV).", show_default=False)
@@ -50,7 +60,7 @@ def curve(
     from rich.console import Console
     from rich.progress import track
 
-    from mtdeblur.cli.progress import Complaints
+    from mtdeblur.cli.progress import Complaints, say
     from mtdeblur.data.disk.pairs import find_pairs
     from mtdeblur.evaluation.curve import as_csv, as_table
     from mtdeblur.evaluation.protocol import measure_all
@@ -76,6 +86,9 @@ def curve(
                 device=device,
                 precision=precision.value,
                 tile=tile,
+                engine=engine.value,
+                calibration=calibration,
+                notice=say,
             ),
         )
         for source in weights or [None]

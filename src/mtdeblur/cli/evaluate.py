@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 from mtdeblur.cli.options import (
+    CalibrationOption,
     DeviceOption,
+    Engine,
+    EngineOption,
     IterationsOption,
     Precision,
     PrecisionOption,
@@ -37,6 +40,8 @@ def evaluate(
     iterations: IterationsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
+    engine: EngineOption = Engine.auto,
+    calibration: CalibrationOption = None,
     tile: TileOption = "auto",
     output: Annotated[
         Path | None,
@@ -58,7 +63,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import track
 
-    from mtdeblur.cli.progress import Complaints
+    from mtdeblur.cli.progress import Complaints, say
     from mtdeblur.data.disk.pairs import find_pairs
     from mtdeblur.evaluation import tables
     from mtdeblur.evaluation.protocol import measure_all
@@ -71,7 +76,16 @@ def evaluate(
         check_writable(path)
     complaints = Complaints()
     pairs = find_pairs(folder, dataset, maximum=max_images, report=complaints.left_out)
-    deblurrer = load(weights, iterations=iterations, device=device, precision=precision.value, tile=tile)
+    deblurrer = load(
+        weights,
+        iterations=iterations,
+        device=device,
+        precision=precision.value,
+        tile=tile,
+        engine=engine.value,
+        calibration=calibration,
+        notice=say,
+    )
     subject = describe(str(folder), weights, deblurrer)
 
     shown = track(pairs, "Measuring", console=complaints.console)

@@ -12,7 +12,6 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
-    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
@@ -20,8 +19,8 @@ from rich.progress import (
 from rich.text import Text
 
 from mtdeblur.data.disk.leftovers import warn
-from mtdeblur.data.making.workers import Stages
-from mtdeblur.inference.batch import Job, Observer
+from mtdeblur.inference.batch import Job, Observer, Outcome
+from mtdeblur.processes.pool import Stages
 
 _SECONDS_BETWEEN_LINES = 10
 
@@ -49,12 +48,18 @@ class Complaints:
         warn(faults)
 
 
+def say(line: str) -> None:
+    """Print a notice on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line, markup=False, emoji=False)
+
+
 @contextmanager
-def show_progress(jobs: int) -> Generator[Observer]:
+def show_progress(jobs: int, processes: int = 1) -> Generator[Observer]:
     """Yield an observer that reports on standard error.
 
     Args:
         jobs: number of photographs.
+        processes: number of photographs that are in progress at once.
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if not console.is_terminal:
@@ -67,7 +72,7 @@ def show_progress(jobs: int) -> Generator[Observer]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        yield _Bars(progress, jobs)
+        yield _Bars(progress, jobs, processes)
 
 
 @contextmanager
@@ -142,55 +147,43 @@ class _Lines(Observer):
         self._console = console
         self._jobs = jobs
         self._done = 0
-        self._start = 0.0
 
     def chose(self, line: str) -> None:
         self._print(line)
 
-    def started(self, job: Job) -> None:
-        self._done += 1
-        self._start = time.perf_counter()
-
-    def noticed(self, job: Job, notice: str) -> None:
+    def noticed(self, notice: str) -> None:
         self._print(f"mtdeblur: {notice}")
 
-    def finished(self, job: Job) -> None:
-        seconds = time.perf_counter() - self._start
-        self._print(f"{job.source} -> {job.target} ({self._done} of {self._jobs}, {seconds:.1f} s)")
-
-    def failed(self, job: Job, reason: str) -> None:
-        self._print(f"mtdeblur: {reason}")
+    def ended(self, outcome: Outcome) -> None:
+        self._done += 1
+        if outcome.reason:
+            self._print(f"mtdeblur: {outcome.reason}")
+            return
+        how = "by another run" if outcome.elsewhere else f"{outcome.seconds:.1f} s"
+        self._print(f"{outcome.job.source} -> {outcome.job.target} ({self._done} of {self._jobs}, {how})")
 
     def _print(self, line: str) -> None:
         self._console.print(" ".join(line.splitlines()), markup=False, emoji=False)
 
 
 class _Bars(_Lines):
-    """The same lines above two bars: all photographs, and the current one."""
+    """The same lines above two bars: all photographs, and the current one if there is only one at a time."""
 
-    def __init__(self, progress: Progress, jobs: int) -> None:
+    def __init__(self, progress: Progress, jobs: int, processes: int) -> None:
         super().__init__(progress.console, jobs)
         self._progress = progress
-        self._photographs: TaskID | None = None
-        if jobs > 1:
-            self._photographs = progress.add_task("photographs", total=jobs)
-        self._present = progress.add_task("photograph", total=1.0)
+        self._photographs = progress.add_task("photographs", total=jobs) if jobs > 1 else None
+        self._present = progress.add_task("photograph", total=1.0) if processes == 1 else None
 
     def started(self, job: Job) -> None:
-        super().started(job)
-        self._progress.reset(self._present, description=job.source.name)
+        if self._present is not None:
+            self._progress.reset(self._present, description=job.source.name)
 
     def advanced(self, job: Job, share: float) -> None:
-        self._progress.update(self._present, completed=share)
+        if self._present is not None:
+            self._progress.update(self._present, completed=share)
 
-    def finished(self, job: Job) -> None:
-        super().finished(job)
-        self._advance()
-
-    def failed(self, job: Job, reason: str) -> None:
-        super().failed(job, reason)
-        self._advance()
-
-    def _advance(self) -> None:
+    def ended(self, outcome: Outcome) -> None:
+        super().ended(outcome)
         if self._photographs is not None:
             self._progress.advance(self._photographs)

@@ -2,12 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
-from mtdeblur.cli.options import TrainingDeviceOption, flag
+from mtdeblur.cli.options import TrainingDeviceOption, flag, with_bare_option
 
 
 class Resume(StrEnum):
@@ -17,16 +16,8 @@ class Resume(StrEnum):
     auto = "auto"
 
 
-class TrainCommand(TyperCommand):
-    """Allows `--resume` without a value, which Typer's options do not."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the default value after a bare `--resume`."""
-        spelled: list[str] = []
-        for word, following in zip(args, [*args[1:], ""], strict=False):
-            alone = word == "--resume" and following not in list(Resume)
-            spelled += [word, Resume.checkpoint] if alone else [word]
-        return super().parse_args(ctx, spelled)
+TrainCommand = with_bare_option("--resume", Resume.checkpoint, Resume)
+"""Allows `--resume` without a value."""
 
 
 def train(

@@ -1,0 +1,1 @@
+"""A web page on which photographs sharpen, and the same for programs over HTTP."""
