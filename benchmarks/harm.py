@@ -22,7 +22,8 @@ from skimage.filters import gaussian
 
 import mtdeblur
 from mtdeblur.media import libvips
-from mtdeblur.media.pictures import list_pictures, read_pixels
+from mtdeblur.media.formats import list_pictures
+from mtdeblur.media.pictures import read_pixels
 from mtdeblur.metrics.arrays import psnr
 
 Pixels = NDArray[Any]

@@ -8,7 +8,6 @@ forward and backward passes (`mtdeblur.training.cost`); the peak is that of larg
 process, in bfloat16 and float32. Without a pack, scikit-image's public-domain photographs are trained on.
 """
 
-import resource
 import tempfile
 import time
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from mtdeblur.data.disk.photographs import public_domain_photographs
 from mtdeblur.evaluation.provenance import commit, device_name, processor_name
 from mtdeblur.evaluation.runtime import matrix_product_peak, synchronise
 from mtdeblur.inference.devices import choose_device
+from mtdeblur.inference.memory import peak_memory
 from mtdeblur.media.pictures import Picture, write_picture
 from mtdeblur.training.algorithm import as_training
 from mtdeblur.training.config_file import find_config, read_config
@@ -129,7 +129,7 @@ def main(
                 torch.cuda.reset_peak_memory_stats(where)
             train(config, folder / config_name, device=where.type, compiled=compiled, callbacks=[meter])
             size, rate = config.data.batch, meter.batches / meter.elapsed
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            memory = peak_memory() or 0
             if where.type == "cuda":
                 memory = torch.cuda.max_memory_allocated(where)
             print(

@@ -8,7 +8,6 @@ for a megapixel and all steps.
 """
 
 import multiprocessing
-import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import typer
 import mtdeblur
 from mtdeblur.data.disk.pairs import find_pairs
 from mtdeblur.evaluation.provenance import commit, device_name, processor_name
+from mtdeblur.inference.memory import peak_memory
 from mtdeblur.media.pictures import read_pixels
 from mtdeblur.metrics.arrays import psnr
 
@@ -72,7 +72,7 @@ def measure(work: Work) -> Row:
             pixels += blurred.shape[0] * blurred.shape[1]
             rows.append([psnr(image, sharp) for image in (blurred, *estimates)])
         quality.append([fmean(column) for column in zip(*rows, strict=True)])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    memory = (peak_memory() or 0) // 2**20
     return Row(quality, seconds / pixels * 1e6, memory)
 
 

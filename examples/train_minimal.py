@@ -18,7 +18,7 @@ from mtdeblur.approaches import MultiTemporal
 from mtdeblur.data.disk.photographs import find_photographs, public_domain_photographs
 from mtdeblur.exposure.crf import GammaCRF
 from mtdeblur.exposure.simulate import Motion, margin, simulate_ladder
-from mtdeblur.media.pictures import to_8_bits
+from mtdeblur.media.samples import to_8_bits
 from mtdeblur.networks.contract import State, same_state
 from mtdeblur.networks.registry import create_network
 from mtdeblur.weights.store import save_network

@@ -4,6 +4,7 @@ import os
 # worker, the threads wait for one another and the suite takes many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["MTDEBLUR_CACHE"] = "off"  # tests leave nothing behind
 
 from hypothesis import settings
 

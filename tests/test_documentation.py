@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import itertools
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from PIL import Image
 
 from mtdeblur import approaches
+from mtdeblur.cli.app import main
 from mtdeblur.data.disk import layouts
 from mtdeblur.data.disk import pairs as room
 from mtdeblur.networks import registry
@@ -223,3 +225,26 @@ def test_links_between_pages_lead_somewhere(page):
         if heading:
             titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.M)
             assert heading in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles]
+
+
+@pytest.mark.slow
+def test_the_commands_and_the_code_on_the_page_on_exports_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "exporting.md").read_text(encoding="utf-8")
+    (commands,), (code,) = blocks("bash", page), blocks("python", page)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 61, 3), np.uint8)).save("blurred.png")
+    for command in commands.splitlines():
+        monkeypatch.setattr("sys.argv", shlex.split(command))
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+    with Image.open("sharper.png") as sharper:
+        assert sharper.size == (61, 50)
+    capsys.readouterr()
+    exec(code, {})
+    assert capsys.readouterr().out == "(1, 3, 96, 128) (1, 64, 24, 32) (1, 128, 12, 16)\n"
+    assert {path.name for path in Path("small-onnx").iterdir()} == {
+        "export.json",
+        "step-first.onnx",
+        "step-next.onnx",
+    }

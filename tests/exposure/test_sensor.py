@@ -27,6 +27,8 @@ def photographs(batch, side, seed=0):
         {"quality": (90, 80)},
         {"quality": (0, 80)},
         {"quality": (50, 101)},
+        {"iso": (800, 100)},
+        {"iso": (0, 100)},
     ],
 )
 def test_an_impossible_sensor_is_refused_by_name(values):
@@ -43,6 +45,21 @@ def test_noise_has_the_variance_that_sensor_names(value):
     assert deviation.max() == pytest.approx(0.04, rel=0.06)
     assert deviation.mean() == pytest.approx(0.02, rel=0.12)
     assert abs(stored.mean() - value) < 1e-3
+
+
+@pytest.mark.parametrize("iso", [100.0, 1600.0, 12800.0])
+@pytest.mark.parametrize("value", [0.05, 0.5, 0.9])
+def test_noise_of_a_sensitivity_is_that_of_counted_electrons(iso, value):
+    """Reference: photons of a Poisson process, and read noise of 2.5 electrons, in float64."""
+    rng = np.random.default_rng(0)
+    white = 1e6 / iso
+    electrons = rng.poisson(value**2.2 * white, 200_000) + rng.normal(0, 2.5, 200_000)
+    expected = np.clip(electrons / white, 0, None) ** (1 / 2.2)
+    sensor = Sensor(noisy=1, compressed=0, iso=(iso, iso))
+    stored = record(torch.full((20, 3, 64, 64), value), sensor, range(20)).double().numpy()
+    expected = np.rint(expected.clip(0, 1) * 255) / 255
+    assert stored.std() == pytest.approx(expected.std(), rel=0.06)
+    assert stored.mean() == pytest.approx(expected.mean(), abs=0.004)
 
 
 def test_the_noise_of_two_samples_is_not_alike():

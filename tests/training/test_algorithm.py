@@ -194,12 +194,12 @@ def test_a_new_optimiser_warms_up_for_as_long_as_it_remembers(
     rates: dict[int, float] = {}
     optimiser = training.configure_optimizers()
     training.configure_optimizers = lambda: optimiser  # type: ignore[method-assign]
-    for rebuilt_at in (None, 200):
-        training.rebuilt_at = rebuilt_at
+    for warm_restart_at in (None, 200):
+        training.warm_restart_at = warm_restart_at
         for number in (200, 249, 299, 400):
             training.by_hand(made_up_batch(3)._replace(number=number))
             rate = optimiser.param_groups[0]["lr"]
-            if rebuilt_at is None:
+            if warm_restart_at is None:
                 rates[number] = rate
             else:
                 assert rate == pytest.approx(rates[number] * min(1, (number - 199) / 100))

@@ -31,7 +31,7 @@ def deadly(owner, name):
 training = algorithm.IncrementalTemporalTraining
 for owner, names in {{
     training: ["training_step", "validation_step", "on_validation_epoch_start", "on_save_checkpoint"],
-    checkpoints.Keeper: ["_save", "on_validation_end", "on_train_batch_end", "on_train_end"],
+    checkpoints.CheckpointWriter: ["_save", "on_validation_end", "on_train_batch_end", "on_train_end"],
     pathlib.Path: ["replace"],
     checkpoints: ["save_network", "write_atomically"],
 }}.items():
@@ -74,6 +74,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.fault("killed training or data set")
 def test_killed_from_outside_and_resumed_it_is_the_same_run(
     config_file: Callable[..., Path], start, assert_same_run, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_killed_from_outside_and_resumed_it_is_the_same_run(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.fault("SIGINT or SIGTERM")
 def test_a_signal_ends_the_run_ready_to_resume(
     config_file: Callable[..., Path], start, assert_same_run, tmp_path: Path, number: signal.Signals
 ) -> None:

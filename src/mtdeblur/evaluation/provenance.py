@@ -31,6 +31,8 @@ class Subject:
         precision: such as `float32`.
         iterations: number of iterations.
         tile: side of tiles or windows in pixels, "off" or "auto", see `mtdeblur.inference.deblurrer.load`.
+        engine: that ran the network.
+        early_stopping: whether steps end early, see `mtdeblur.inference.stopping`.
     """
 
     dataset: str
@@ -42,6 +44,8 @@ class Subject:
     precision: str
     iterations: int
     tile: str = "auto"
+    engine: str = "pytorch"
+    early_stopping: bool = False
 
 
 def describe(dataset: str, weights: str | None, deblurrer: "Deblurrer") -> Subject:
@@ -66,6 +70,8 @@ def describe(dataset: str, weights: str | None, deblurrer: "Deblurrer") -> Subje
         precision=deblurrer.precision,
         iterations=deblurrer.iterations,
         tile=str(deblurrer.tile),
+        engine=deblurrer.engine,
+        early_stopping=deblurrer.stopping is not None,
     )
 
 

@@ -118,4 +118,4 @@ def _footnotes(report: Report) -> Iterator[str]:
     iterations = counted(subject.iterations, "iteration")
     yield f"weights: {subject.weights} (sha256 {subject.weights_sha256}), {iterations}"
     yield f"program: mtdeblur {subject.version}, commit {subject.commit or 'unknown'}"
-    yield f"device: {subject.device}, {subject.precision}, tile {subject.tile}"
+    yield f"device: {subject.device}, {subject.precision}, {subject.engine}, tile {subject.tile}"

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from mtdeblur.experiments.catalogue import Row, paper_config
-from mtdeblur.experiments.external_weights import Given
+from mtdeblur.experiments.external_weights import ExternalWeights
 from mtdeblur.experiments.measuring import Subject, count_parameters
 from mtdeblur.experiments.results import Result
 from mtdeblur.experiments.runs import Run, as_run
@@ -25,7 +25,7 @@ class Entry:
 
     row: Row
     runs: tuple[Run, ...] = ()
-    given: Given | None = None
+    given: ExternalWeights | None = None
     subjects: tuple[Subject, ...] = ()
 
     def result(self) -> Result:
@@ -56,7 +56,7 @@ def trained(row: Row, configs: list[TrainingConfig], material: str, folder: Path
     return Entry(row, runs=runs, subjects=subjects)
 
 
-def given(row: Row, weights: Given, device: str) -> Entry:
+def given(row: Row, weights: ExternalWeights, device: str) -> Entry:
     """A row with given weights."""
     subject = Subject(weights.folder, weights.load, len(weights.steps), device)
     return Entry(row, given=weights, subjects=(subject,))

@@ -19,7 +19,7 @@ from mtdeblur.weights.catalogue import find_weights
 from mtdeblur.weights.store import advised_steps, load_network
 
 
-class Given(NamedTuple):
+class ExternalWeights(NamedTuple):
     """Weights for a row instead of a run.
 
     Attributes:
@@ -51,7 +51,7 @@ class Given(NamedTuple):
         return load_network(find_weights(self.source)), self.steps
 
 
-def take_weights(experiment: Experiment, given: Sequence[str], folder: Path) -> dict[str, Given]:
+def take_weights(experiment: Experiment, given: Sequence[str], folder: Path) -> dict[str, ExternalWeights]:
     """Row to the weights given for it, or to its default weights; all weights are loaded, as a check.
 
     Args:
@@ -63,7 +63,7 @@ def take_weights(experiment: Experiment, given: Sequence[str], folder: Path) -> 
         UserError: if there is no such row, it is given twice, or its weights cannot be loaded.
     """
     rows = {row.name: row for row in experiment.rows if not row.reported}
-    taken: dict[str, Given] = {}
+    taken: dict[str, ExternalWeights] = {}
     for item in given:
         name, equals, source = item.partition("=")
         if not equals or name not in rows:
@@ -75,13 +75,13 @@ def take_weights(experiment: Experiment, given: Sequence[str], folder: Path) -> 
     return taken | {name: _take(rows[name], source, folder) for name, source in defaults.items()}
 
 
-def _take(row: Row, source: str, folder: Path) -> Given:
+def _take(row: Row, source: str, folder: Path) -> ExternalWeights:
     path = find_weights(source)
     network = load_network(path)
     steps = advised_steps(path) or _usual_steps(row, network)
     _, sha256 = identify_weights(source)
     key = hashlib.sha256(json.dumps([sha256, steps]).encode()).hexdigest()[:10]
-    return Given(source, sha256, steps, parameters(network), folder / key)
+    return ExternalWeights(source, sha256, steps, parameters(network), folder / key)
 
 
 def _usual_steps(row: Row, network: nn.Module) -> tuple[Step, ...]:

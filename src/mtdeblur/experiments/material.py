@@ -21,7 +21,8 @@ from mtdeblur.exposure.crf import GAMMA, IDENTITY
 from mtdeblur.exposure.sensor import Sensor
 from mtdeblur.exposure.simulate import Motion
 from mtdeblur.files.atomic import atomic_folder
-from mtdeblur.media.pictures import Picture, list_pictures, write_picture
+from mtdeblur.media.formats import list_pictures
+from mtdeblur.media.pictures import Picture, write_picture
 
 HELD_OUT = "coffee"
 """The public-domain photograph of scikit-image that is the test picture if no data is given."""

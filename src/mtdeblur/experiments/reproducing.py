@@ -17,7 +17,7 @@ from mtdeblur.experiments.catalogue import (
 )
 from mtdeblur.experiments.drawing import draw
 from mtdeblur.experiments.entries import Entry, given, trained
-from mtdeblur.experiments.external_weights import Given, take_weights
+from mtdeblur.experiments.external_weights import ExternalWeights, take_weights
 from mtdeblur.experiments.material import Material, prepare
 from mtdeblur.experiments.provenance import provenance
 from mtdeblur.experiments.results import Report, Result
@@ -110,7 +110,12 @@ def _material(shown: Experiment, request: Request, settings: Budget) -> Material
 
 
 def _enter(
-    row: Row, whole: Experiment, weights: Given | None, request: Request, settings: Budget, material: Material
+    row: Row,
+    whole: Experiment,
+    weights: ExternalWeights | None,
+    request: Request,
+    settings: Budget,
+    material: Material,
 ) -> Entry:
     """The runs or given weights of a row."""
     device = "cuda" if request.device == "gpu" else request.device

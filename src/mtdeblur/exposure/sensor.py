@@ -20,17 +20,20 @@ class Sensor:
 
     Attributes:
         noise: maximum standard deviation of the noise at mid-grey, relative to [0, 1]; random for each
-            sample. The variance is proportional to 0.5 + v for a stored value v.
+            sample. The variance is proportional to 0.5 + v for a stored value v. Unused with `iso`.
+        iso: range of the sensitivity, log-uniform, in place of `noise`: shot noise and read noise in linear
+            light, of a small sensor without denoising, see `photon_noise`.
         noisy: share of the samples with noise.
         compressed: share of the samples with compression.
         quality: range of the compression's quality, on JPEG's scale of 1 to 100.
 
     Raises:
-        ValueError: if a share is outside [0, 1], the noise is negative or not finite, or the quality is not a
-            range within the scale, lowest first.
+        ValueError: if a share is outside [0, 1], the noise is negative or not finite, or the quality or the
+            sensitivity is not a range within its scale, lowest first.
     """
 
     noise: float = 0.015
+    iso: tuple[float, float] | None = None
     noisy: float = 0.5
     compressed: float = 0.3
     quality: tuple[int, int] = (70, 98)
@@ -41,6 +44,10 @@ class Sensor:
         low, high = self.quality
         if not 1 <= low <= high <= 100:
             raise ValueError(f"quality must be a range within 1 to 100, lowest first, not {low} to {high}")
+        if self.iso is not None and not 1 <= self.iso[0] <= self.iso[1] < math.inf:
+            raise ValueError(
+                f"iso must be a range from 1 up, lowest first, not {self.iso[0]} to {self.iso[1]}"
+            )
 
 
 def check_sizes(**sizes: float) -> None:
@@ -70,20 +77,52 @@ def record(exposures: Tensor, sensor: Sensor, draws: Draws | Sequence[int]) -> T
     """
     draw = draws if isinstance(draws, Draws) else SampleDraws(draws, exposures.device)
     noisy = draw.uniform() < sensor.noisy
-    deviation = torch.where(noisy, sensor.noise * draw.uniform(), 0)[:, None, None, None]
+    amount = draw.uniform()
     compressed = draw.chosen(sensor.compressed)
     low, high = sensor.quality
     quality = low + (high - low) * draw.uniform()
     stored = exposures
-    if sensor.noisy and sensor.noise:
+    if sensor.noisy and (sensor.noise or sensor.iso):
         noise = draw.normal(*exposures.shape[1:]).to(exposures)
-        stored = stored + (stored + 0.5).sqrt() * noise * deviation.to(exposures)
+        if sensor.iso is None:
+            deviation = sensor.noise * amount.to(exposures)[:, None, None, None]
+            noised = stored + (stored + 0.5).sqrt() * noise * deviation
+        else:
+            lowest, highest = sensor.iso
+            noised = photon_noise(stored, lowest * (highest / lowest) ** amount.to(exposures), noise)
+        stored = torch.where(noisy[:, None, None, None], noised, stored)
     stored = _quantise(stored)
     if compressed:
         chosen = draw.index(compressed)
         smaller = compress(stored.index_select(0, chosen), quality.index_select(0, chosen))
         stored = stored.index_copy(0, chosen, _quantise(smaller))
     return stored
+
+
+_WHITE = 10_000.0
+"""Electrons of a white pixel at ISO 100: about a phone's sensor."""
+_READ = 2.5
+"""Standard deviation of the read noise in electrons."""
+
+
+def photon_noise(images: Tensor, iso: Tensor, normal: Tensor) -> Tensor:
+    """Add the shot noise and read noise of a sensitivity: variance of e + 2.5^2 for e electrons.
+
+    A white pixel has 10,000 electrons at ISO 100, and inversely as many at other sensitivities. Images are
+    decoded and encoded by a gamma of 2.2.
+
+    Args:
+        images: (B, 3, H, W), stored values in [0, 1], float.
+        iso: (B,).
+        normal: (B, 3, H, W), standard normal.
+
+    Returns:
+        (B, 3, H, W), at least 0.
+    """
+    white = (_WHITE * 100 / iso)[:, None, None, None]
+    electrons = images.clamp(0, 1) ** 2.2 * white
+    electrons = electrons + (electrons + _READ**2).sqrt() * normal
+    return (electrons / white).clamp(min=0) ** (1 / 2.2)
 
 
 def _quantise(images: Tensor) -> Tensor:

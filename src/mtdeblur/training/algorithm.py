@@ -57,7 +57,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         minutes: training time up to the last checkpoint.
         waited: seconds spent waiting for data since the process started.
         history: all validations so far.
-        rebuilt_at: the batch at which training continued without the optimiser's state, with a warm-up
+        warm_restart_at: the batch at which training continued without the optimiser's state, with a warm-up
             of the learning rate; None if the state was never lost.
 
     Args:
@@ -87,7 +87,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         self.minutes = 0.0
         self.waited = 0.0
         self.history: list[Validation] = []
-        self.rebuilt_at: int | None = None
+        self.warm_restart_at: int | None = None
         self._compiled = compiled
 
     @property
@@ -193,9 +193,9 @@ class IncrementalTemporalTraining(pl.LightningModule):
 
     def _warmup_factor(self, batch: int) -> float:
         """Factor of the learning rate, rising to 1 while a lost optimiser state is rebuilt."""
-        if self.rebuilt_at is None:
+        if self.warm_restart_at is None:
             return 1.0
-        return min(1.0, (batch + 1 - self.rebuilt_at) / rebuilding(self.config.optimiser))
+        return min(1.0, (batch + 1 - self.warm_restart_at) / rebuilding(self.config.optimiser))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Fused Adam or AdamW; `training_step` sets the learning rate."""
@@ -251,7 +251,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
             "batches_done": self.batches_done,
             "minutes": self.minutes,
             "history": rows,
-            "rebuilt_at": self.rebuilt_at,
+            "warm_restart_at": self.warm_restart_at,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -259,7 +259,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         run = checkpoint["run"]
         self.batches_done, self.minutes = run["batches_done"], run["minutes"]
         self.history = [Validation(*row) for row in run["history"]]
-        self.rebuilt_at = run.get("rebuilt_at")
+        self.warm_restart_at = run.get("warm_restart_at")
         # A finished run can be lengthened: its last batch is then no longer the last.
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 

@@ -72,7 +72,7 @@ class DivergedError(UserError):
     """Training diverged: the weights are not finite."""
 
 
-class Keeper(Callback):
+class CheckpointWriter(Callback):
     """Writes checkpoints regularly, and stops cleanly at the time limit or on an interruption.
 
     A checkpoint replaces the previous one atomically, so that a run killed at any moment can be resumed.
@@ -174,7 +174,7 @@ class Keeper(Callback):
             raise UserError(f"cannot write {target}: {one_line(error)}") from error
 
 
-class Pace(Callback):
+class TimedSchedule(Callback):
     """Fits the length of the learning-rate schedule to a time limit, from the measured speed.
 
     Args:

@@ -30,9 +30,9 @@ from mtdeblur.training.checkpoints import (
     CHECKPOINT,
     LAST_WEIGHTS,
     BestWeights,
+    CheckpointWriter,
     Interruption,
-    Keeper,
-    Pace,
+    TimedSchedule,
     WeightAverage,
     batches_done,
 )
@@ -124,13 +124,15 @@ def train(
             _continue_from_weights(module)
         with Interruption() as interruption, quiet(), _matrix_precision("high"):
             limits = [limit for limit in (minutes, max_minutes) if limit is not None]
-            keeper = Keeper(folder, config.checkpoint_minutes, min(limits, default=None), interruption)
+            writer = CheckpointWriter(
+                folder, config.checkpoint_minutes, min(limits, default=None), interruption
+            )
             # The order matters: BestWeights saves before WeightAverage, which validates the average, restores
-            # the weights; Keeper writes a checkpoint after the average is updated.
+            # the weights; CheckpointWriter writes a checkpoint after the average is updated.
             decay = config.optimiser.ema
             average = [] if decay is None else [WeightAverage(decay)]
-            pace = [] if minutes is None else [Pace(minutes)]
-            own: list[Callback] = [Progress(), BestWeights(folder), *average, *pace, keeper]
+            schedule = [] if minutes is None else [TimedSchedule(minutes)]
+            own: list[Callback] = [Progress(), BestWeights(folder), *average, *schedule, writer]
             trainer = pl.Trainer(
                 accelerator=device,
                 devices=devices,
@@ -159,14 +161,14 @@ def train(
                 raise
         if module.finished:
             return _outcome(folder, finished=True)
-        if minutes is not None and keeper.limit == minutes and not keeper.interrupted:
+        if minutes is not None and writer.limit == minutes and not writer.interrupted:
             say(f"trained for {minutes:g} minutes: {module.batches_done} batches")
         else:
-            why = "interrupted" if keeper.interrupted else "time is up"
+            why = "interrupted" if writer.interrupted else "time is up"
             done = f"{module.batches_done} of {config.optimiser.batches} batches are done"
             say(f"{why}: {done}; continue with the same command and --resume")
         number = interruption.number or int(signal.SIGTERM)  # another process may have received it
-        return _outcome(folder, finished=False, interrupted=number if keeper.interrupted else None)
+        return _outcome(folder, finished=False, interrupted=number if writer.interrupted else None)
 
 
 def _in_bfloat16(config: TrainingConfig, module: IncrementalTemporalTraining) -> bool:
@@ -191,7 +193,7 @@ def _continue_from_weights(module: IncrementalTemporalTraining) -> None:
     module.batches_done = int(notes["batches"]) // every * every if same_run else 0
     if module.finished:
         raise UserError(f"{weights} has all batches of this run; raise optimiser.batches to continue")
-    module.rebuilt_at = module.batches_done
+    module.warm_restart_at = module.batches_done
     say(
         f"no checkpoint found: continuing from {weights} at batch {module.batches_done} of "
         f"{config.optimiser.batches}; learning-rate warm-up over {rebuilding(config.optimiser)} batches"
