@@ -137,8 +137,9 @@ def inject(tests: Sequence[str], expected: Sequence[str], processes: int) -> dic
         notes = Path(folder, "notes")
         notes.touch()
         tools = str(Path(__file__).parent)
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment = {
-            **os.environ,
+            **ours,
             "MTDEBLUR_FAULTS": str(notes),
             "PYTHONPATH": os.pathsep.join([tools, *filter(None, [os.environ.get("PYTHONPATH")])]),
         }

@@ -1,5 +1,6 @@
 """Limits of memory: what is free, what a network needs, which parts fit, and when they do not."""
 
+import statistics
 import subprocess
 import sys
 
@@ -121,7 +122,9 @@ def test_the_need_is_within_a_factor_of_what_a_process_takes(name, options):
         "    network(x, *network(x, x))\n"
         "print((peak_memory() - before) / 1024**2)\n"
     )
-    taken = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+    command = [sys.executable, "-c", code]
+    found = [float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(3)]
+    taken = statistics.median(found)  # fragments differ from run to run by up to a third
     assert taken / 1.3 <= need.step <= taken * 1.6
 
 

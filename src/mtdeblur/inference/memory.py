@@ -21,7 +21,7 @@ from mtdeblur.networks.unroll import Step, unroll
 DEFAULT = 2 * 2**30
 """Upper limit in bytes of what the default lets the process use on a CPU."""
 _SHARE = {"cpu": 0.5, "cuda": 0.8}  # of what is free
-_OVERHEAD = 1.25  # memory of a step over that of its tensors: buffers of the libraries, fragments
+_OVERHEAD = 1.5  # memory of a step over that of its tensors: buffers of the libraries, fragments
 _LEAST = 256  # bytes a pixel of a step
 _IMAGE = 12  # bytes a pixel of three float32 channels
 _PROBE = 128  # side of a picture in pixels
