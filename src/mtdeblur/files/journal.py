@@ -7,6 +7,7 @@ is dropped together with all lines after it.
 
 import json
 import os
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from operator import index
@@ -14,12 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from mtdeblur.errors import UserError
+from mtdeblur.files import locks
 from mtdeblur.files.atomic import reason
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: no locking there
-    fcntl = None
 
 Record = dict[str, Any]
 
@@ -107,11 +107,19 @@ def lock_folder(folder: Path) -> Generator[None]:
 
 
 def _lock(file: IO[bytes], folder: Path) -> None:
+    if not _locked(file):
+        raise UserError(f"another process is working in {folder}; wait until it has ended")
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock a whole file without waiting, against this process too; whether it is locked now."""
+    if sys.platform == "win32":
+        return locks.lock(file, locks.byte_of(""))
     try:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"another process is working in {folder}; wait until it has ended") from None
+        return False
+    return True
 
 
 def whole_records(file: IO[bytes]) -> tuple[list[Record], int]:
