@@ -16,14 +16,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests
 class Deblurrer:
     def __init__(self, iterations):
         self.iterations = iterations
-    def describe(self, sizes):
+    def describe(self, sizes, within=None):
         return f"fake: {len(sizes)} sizes"
     def parts(self, height, width, results=1):
         from mtdeblur.inference.parts import Parts
         return Parts("whole")
     def keep_parts(self, height, width, kept=()):
         return list(kept)
-    def progress(self, image, report, *, every, notify):
+    def progress(self, image, report, *, every, notify, within=None):
         for iteration in range(self.iterations):
             report((iteration + 1) / self.iterations)
             if image.shape[1] == 77:  # a picture of this width never ends

@@ -42,7 +42,7 @@ class Brighten:
         self.sizes.append((height, width))
         return []
 
-    def progress(self, image, report, /, *, every, notify, watch=None):
+    def progress(self, image, report, /, *, every, notify, watch=None, within=None):
         height = len(image)
         for step in range(self.iterations):
             estimate = image + np.array(20 * (step + 1), image.dtype)

@@ -12,6 +12,7 @@ from mtdeblur.cli.progress import say, show_progress
 from mtdeblur.errors import UserError, counted
 from mtdeblur.inference.batch import Observer, Outcome, sizes
 from mtdeblur.inference.deblurrer import Deblurrer
+from mtdeblur.inference.finish import Rectangle
 from mtdeblur.inference.folder import Means, deblur_batch
 from mtdeblur.inference.planning import Plan
 from mtdeblur.inference.report import Report
@@ -41,7 +42,9 @@ def deblur_photographs(
     outcomes, end = list[Outcome](), "stopped"
     try:
         with show_progress(len(work.jobs), means.processes or 2) as observer:
-            observer.chose(deblurrer.describe(sizes(work.jobs)))
+            region = means.finish.region
+            within = (region.box,) if isinstance(region, Rectangle) else ()
+            observer.chose(deblurrer.describe(sizes(work.jobs), *within))
             _say_what_is_left_out(work, observer)
             with closing(deblur_batch(work, deblurrer, observer, means)) as run:
                 for outcome in run:

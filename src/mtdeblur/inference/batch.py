@@ -17,6 +17,7 @@ from mtdeblur.files.places import is_local
 from mtdeblur.inference.devices import out_of_memory
 from mtdeblur.inference.finish import WHOLE, Finish
 from mtdeblur.inference.strips import Report, Watch
+from mtdeblur.inference.within import Box
 from mtdeblur.media.comparison import side_by_side, write_page
 from mtdeblur.media.picture import Picture
 from mtdeblur.media.pictures import read_picture, read_size, write_picture
@@ -40,12 +41,14 @@ class Progressive(Protocol):
         every: bool,
         notify: Callable[[str], None],
         watch: Watch | None = None,
+        within: Box | None = None,
     ) -> Iterator[NDArray[Any]]:
         """Yield every iteration's estimate, of the shape and dtype of `image`: (H, W, 3), uint8 or uint16.
 
         `report` receives the finished share of the work, from 0 to 1. Unless `every` is true, only the last
         estimate is yielded. `notify` receives notices for the user. `watch`, only given to observers that
-        watch, receives estimates while their rows are being filled.
+        watch, receives estimates while their rows are being filled. `within`, only given with a region, is
+        the part that must be deblurred.
         """
         ...
 
@@ -248,13 +251,15 @@ class _Work:
         every = watches or not missing.isdisjoint(job.iterations)
         estimate = shown = seen(blurred)
         self._observer.opened(job, blurred, shown)
-        watch: dict[str, Any] = {"watch": partial(self._observer.watched, job)} if watches else {}
+        more: dict[str, Any] = {"watch": partial(self._observer.watched, job)} if watches else {}
+        if box := self._finish.box(blurred):
+            more["within"] = box
         progress = self._deblurrer.progress(
             shown,
             partial(self._observer.advanced, job),
             every=every,
             notify=lambda line: self._notice(f"{job.source}: {line}"),
-            **watch,
+            **more,
         )
         deblurred: Picture | None = None
         for number, estimate in enumerate(progress):

@@ -20,6 +20,7 @@ from mtdeblur.inference.resting import RestingNetwork, can_rest
 from mtdeblur.inference.running import Notify, in_turn, run
 from mtdeblur.inference.stopping import settled
 from mtdeblur.inference.strips import ArraySource, Report, Source, Strip, TensorSource, Watch, to_array
+from mtdeblur.inference.within import Box, around, copied
 from mtdeblur.media import spool
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
 from mtdeblur.networks.unroll import Step, default_steps
@@ -209,6 +210,7 @@ class Deblurrer:
         every: bool = True,
         notify: Notify | None = None,
         watch: Watch | None = None,
+        within: Box | None = None,
     ) -> Iterator[Image]:
         """Deblur one picture and yield the estimate of every iteration; otherwise like `__call__`.
 
@@ -221,10 +223,13 @@ class Deblurrer:
             every: yield all estimates; otherwise only the last, which needs less memory.
             notify: receives a notice in one line if memory runs out and smaller parts are tried.
             watch: receives estimates while their rows are being filled.
+            within: the part to deblur, and hardly more: the others keep the pixels of the image. Its result
+                is that of the whole picture, except over blended windows, which are others then.
         """
         pixels, back = take(image)
-        source = ArraySource(pixels, self.device)
-        return map(back, self._arrays(source, pixels, report, every, notify, watch))
+        box = within and around(within, self.contract, self.steps, *pixels.shape[:2])
+        source = ArraySource(pixels[box.place] if box else pixels, self.device)
+        return map(back, self._arrays(source, pixels, report, every, notify, watch, box))
 
     def estimates(self, blurred: Tensor) -> Iterator[Tensor]:
         """The clamped estimate of every iteration.
@@ -301,8 +306,13 @@ class Deblurrer:
             return Model(self.networks, self.steps)
         return Model([RestingNetwork(network, stopping.change) for network in self.networks], self.steps)
 
-    def describe(self, sizes: Sequence[tuple[int, int]]) -> str:
-        """Model, device and estimated time for pictures of these heights and widths, in one line."""
+    def describe(self, sizes: Sequence[tuple[int, int]], within: Box | None = None) -> str:
+        """Model, device and estimated time for pictures of these heights and widths, in one line.
+
+        Args:
+            sizes: of the pictures.
+            within: the part to deblur, as for `progress`.
+        """
         steps = f"{self.iterations} step{'s' if self.iterations > 1 else ''}"
         most = "at most " if self.stopping else ""
         parts = [f"{self.name}: {most}{steps}", f"{self.precision} on {self.device} by {self.engine}"]
@@ -313,6 +323,8 @@ class Deblurrer:
             )
         if any(self.parts(*size).kind in ("tiles", "bands") for size in sizes):
             parts.append("in exact tiles")
+        if within:
+            sizes = [around(within, self.contract, self.steps, *size).size for size in sizes]
         if sizes:
             pixels = sum(height * width for height, width in sizes) / 1e6
             parts.append(f"about {_in_words(self.estimate_seconds(sizes))} for {pixels:.1f} megapixels")
@@ -352,20 +364,24 @@ class Deblurrer:
         every: bool,
         notify: Notify | None,
         watch: Watch | None,
+        box: Box | None,
     ) -> Iterator[Any]:
-        """The estimates as arrays like `pixels`."""
+        """The estimates as arrays like `pixels`; the source is the part of them in a box."""
         results: dict[int, Any] = {}
         number = self.iterations if every else 1
         finished = self.iterations - number
-        for step, start, rows in self._strips(source, number, report, notify):
+        whole = pixels.shape[:2]
+        top, columns = (box.top, box.place[1]) if box else (0, slice(None))
+        for step, start, rows in self._strips(source, number, report, notify, whole=whole):
             if step < finished:  # once more, after memory had run out
                 continue
             if step not in results:
-                results[step] = spool.like(pixels, pixels.shape, pixels.dtype.newbyteorder("="))
+                empty = partial(spool.like, pixels, pixels.shape, pixels.dtype.newbyteorder("="))
+                results[step] = copied(pixels) if box else empty()
             end = start + rows.shape[-2]
-            to_array(rows, results[step][start:end])
+            to_array(rows, results[step][top + start : top + end, columns])
             if watch is not None:
-                watch(step, results[step], end)
+                watch(step, results[step], top + end)
             if end == source.height:
                 finished = step + 1
                 yield results.pop(step)
@@ -378,10 +394,15 @@ class Deblurrer:
         notify: Notify | None = None,
         *,
         early: bool = True,
+        whole: tuple[int, int] | None = None,
     ) -> Iterator[Strip]:
-        """The rows of the last estimates, `results` in number; all steps run everywhere if not `early`."""
+        """The rows of the last estimates, `results` in number.
+
+        All steps run everywhere if not `early`. The parts are those of a picture of the size `whole`, of
+        which the source may be a part.
+        """
         wanted = range(self.iterations - results, self.iterations)
-        parts = self.parts(source.height, source.width, results)
+        parts = self.parts(*(whole or (source.height, source.width)), results)
         model = self._model if early else Model(self.networks, self.steps)
         return run(model, source, parts, wanted, report, notify)
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from mtdeblur.errors import UserError
 from mtdeblur.files.digest import fingerprint
+from mtdeblur.inference.within import Box
 from mtdeblur.media import spool
 from mtdeblur.media.picture import Picture
 from mtdeblur.media.pictures import read_pixels
@@ -29,6 +30,11 @@ class Rectangle(NamedTuple):
     y: int
     width: int
     height: int
+
+    @property
+    def box(self) -> Box:
+        """It, as rows and columns of an upright picture."""
+        return Box(self.y, self.y + self.height, self.x, self.x + self.width)
 
     def __str__(self) -> str:
         """As given on the command line."""
@@ -79,6 +85,23 @@ class Finish:
             given["jpeg_quality"] = self.jpeg_quality
         return {} if self == WHOLE else given
 
+    def box(self, picture: Picture) -> Box | None:
+        """The part of the stored pixels that may change; None for all of them.
+
+        Args:
+            picture: the photograph, which may be stored turned.
+
+        Raises:
+            UserError: as `__call__` does.
+        """
+        if self.region is None:
+            return None
+        mask = _mask(self.region, picture)
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        if not rows.size:  # nothing changes
+            return Box(0, 1, 0, 1)
+        return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+
     def __call__(self, picture: Picture, before: NDArray[Any], estimate: NDArray[Any]) -> NDArray[Any]:
         """The pixels of the result.
 
@@ -92,7 +115,7 @@ class Finish:
         """
         if self.strength == 1 and self.region is None:
             return estimate
-        mask = None if self.region is None else _stored(self.region, picture)
+        mask = None if self.region is None else _Soft(_mask(self.region, picture))
         result = spool.like(before, before.shape, before.dtype)
         for rows in spool.strips(result, before, estimate):
             for part, weights in _weights(mask, rows):
@@ -152,8 +175,8 @@ class _Soft:
         return sum(float(self.rows(start, min(start + _STRIP, height)).sum()) for start in starts)
 
 
-def _stored(region: Rectangle | Path, picture: Picture) -> _Soft:
-    """The weights of a region in the stored orientation of a picture."""
+def _mask(region: Rectangle | Path, picture: Picture) -> NDArray[np.uint8]:
+    """The mask of a region in the stored orientation of a picture: (H, W)."""
     upright = _upright_shape(picture)
     mask = _drawn(region, *upright) if isinstance(region, Rectangle) else _read(region)
     if mask.shape != upright:
@@ -161,7 +184,7 @@ def _stored(region: Rectangle | Path, picture: Picture) -> _Soft:
             f"the mask {region} has {mask.shape[1]} x {mask.shape[0]} pixels, but the photograph "
             f"{upright[1]} x {upright[0]}; they must be equal"
         )
-    return _Soft(np.ascontiguousarray(_turned_back(mask, picture.orientation)))
+    return np.ascontiguousarray(_turned_back(mask, picture.orientation))
 
 
 def _upright_shape(picture: Picture) -> tuple[int, int]:

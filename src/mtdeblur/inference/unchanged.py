@@ -11,7 +11,7 @@ class Unchanged:
 
     iterations = 0
 
-    def describe(self, sizes: Sequence[tuple[int, int]]) -> str:
+    def describe(self, sizes: Sequence[tuple[int, int]], within: Any = None) -> str:
         """What it does, in one line."""
         return "0 iterations: pictures are only read and written"
 
