@@ -56,6 +56,9 @@ def main() -> None:
     All but the first are accompanied by one line on standard error.
     """
     _prepare_streams()
+    # PyTorch's threads sleep while they wait for one another. By default they spin, and then a second busy
+    # program makes this one many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
