@@ -1,0 +1,200 @@
+"""Draw the figures of the documentation from the program's own data structures: `python tools/figures.py`.
+
+The photographs are scikit-image's, in the public domain, and exposed as by
+`mtdeblur simulate --public-domain`. It takes about two minutes on one processor core.
+"""
+
+import argparse
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mtdeblur.approaches import APPROACHES, Goal, Plan
+from mtdeblur.data.disk.photographs import public_domain_photographs
+from mtdeblur.data.making.camera import Simulation, prepare, simulate_levels, simulate_pair
+from mtdeblur.errors import require
+from mtdeblur.experiments.drawing import Part, furthest_part
+from mtdeblur.exposure.simulate import Motion
+from mtdeblur.inference.deblurrer import load
+from mtdeblur.metrics.arrays import psnr
+
+Pixels = NDArray[Any]
+FOLDER = Path(__file__).parents[1] / "docs" / "figures"
+SETTINGS = Simulation(motion=Motion(length=24.0))
+"""Those of `mtdeblur simulate`."""
+
+LEVELS = range(1, 14, 2)
+SHOWN = {
+    "one_stage": "one-stage",
+    "stacked": "stacking version",
+    "multi_scale": "multi-scale",
+    "multi_temporal": "multi-temporal",
+}
+"""The approaches of Fig. 1, in its order."""
+
+
+class Panel(NamedTuple):
+    """A picture in a row of a figure, with its title."""
+
+    picture: Pixels
+    title: str
+
+
+def levels() -> dict[str, Any]:
+    """Temporal levels of one exposure of each of two photographs."""
+    rows: list[list[Panel]] = []
+    for name in ("astronaut-0", "coffee-1"):
+        ladder = simulate_levels(_photograph(name), name, LEVELS, SETTINGS)
+        part = furthest_part(ladder[13], ladder[1])
+        rows.append([Panel(ladder[level][part], f"TL{level}") for level in (13, 9, 5, 1)])
+    return {"levels": _rows(rows)}
+
+
+def fig1() -> dict[str, Any]:
+    """Fig. 1: the goals of each approach from TL13, as its plan names them."""
+    name = "astronaut-0"
+    ladder = simulate_levels(_photograph(name), name, LEVELS, SETTINGS)
+    part = furthest_part(ladder[13], ladder[1])
+    shown = {level: picture[part] for level, picture in ladder.items()}
+    figure = _figure(11.3, 7.5)
+    for row, (key, title) in enumerate(SHOWN.items()):
+        approach = APPROACHES[key]()
+        plan = approach.plan(13, lambda n: 0, phase=len(approach.starts) - 1)
+        _chain(figure, row, title, plan, shown)
+    return {"approaches": figure}
+
+
+def estimates() -> dict[str, Any]:
+    """The estimates of MAXIM's three steps."""
+    rows: list[list[Panel]] = []
+    deblurrer = load("maxim-gopro", iterations=3)
+    for name in ("coffee-3", "rocket-0"):
+        blurred, sharp = simulate_pair(_photograph(name), name, SETTINGS)
+        part = furthest_part(blurred, sharp)
+        row = [_measured("blurred", blurred, sharp, part)]
+        for step, estimate in enumerate(deblurrer.progress(blurred), 1):
+            row.append(_measured(f"step {step}", np.asarray(estimate), sharp, part))
+        rows.append([*row, Panel(sharp[part], "sharp")])
+    return {"estimates": _rows(rows)}
+
+
+def weights() -> dict[str, Any]:
+    """The most blurred exposure of each photograph, of the cat the least blurred, by each quality."""
+    deblurrers = {quality: load(quality=quality) for quality in ("fast", "good", "best")}
+    figures: dict[str, Any] = {}
+    for photograph in ("astronaut", "coffee", "rocket", "chelsea"):
+        pairs = [
+            simulate_pair(_photograph(photograph), f"{photograph}-{number}", SETTINGS) for number in range(4)
+        ]
+        choose = max if photograph == "chelsea" else min
+        blurred, sharp = choose(pairs, key=lambda pair: psnr(*pair))
+        part = furthest_part(blurred, sharp)
+        row = [_measured("blurred", blurred, sharp, part)]
+        for quality, deblurrer in deblurrers.items():
+            row.append(_measured(quality, deblurrer(blurred), sharp, part))
+        figures[f"weights-{photograph}"] = _rows([[*row, Panel(sharp[part], "sharp")]])
+    return figures
+
+
+FIGURES: Sequence[Callable[[], dict[str, Any]]] = (levels, fig1, estimates, weights)
+
+
+def main() -> None:
+    """Draw the figures that were asked for, by default all of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = [function.__name__ for function in FIGURES]
+    parser.add_argument("--only", choices=names, action="append", help="repeatable; by default all")
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER, help="folder")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    for function in FIGURES:
+        if not options.only or function.__name__ in options.only:
+            for name, figure in function().items():
+                _write(options.output / f"{name}.webp", figure)
+
+
+def _photograph(exposure: str) -> Any:
+    """The photograph of an exposure such as `coffee-1`, prepared for the simulated camera."""
+    (found,) = (p for p in public_domain_photographs() if p.name == exposure.split("-")[0])
+    return prepare(found.read(), found.name, SETTINGS.longest, SETTINGS.motion)
+
+
+def _measured(title: str, picture: Any, sharp: Pixels, part: Part) -> Panel:
+    """A part of a picture with the PSNR of the whole picture."""
+    return Panel(picture[part], f"{title}, {psnr(picture, sharp):.2f} dB")
+
+
+def _figure(width: float, height: float) -> Any:
+    """An empty figure, sizes in inches."""
+    return require("matplotlib.figure", "reproduce", "drawing").Figure(figsize=(width, height), dpi=100)
+
+
+def _rows(rows: Sequence[Sequence[Panel]]) -> Any:
+    """Rows of pictures, each as high as the others."""
+    columns = max(len(row) for row in rows)
+    figure = _figure(2.5 * columns, 2.75 * len(rows))
+    top = 1 - 0.25 / (2.75 * len(rows))
+    figure.subplots_adjust(left=0.004, right=0.996, bottom=0.01, top=top, wspace=0.03)
+    for axes, panel in zip(
+        figure.subplots(len(rows), columns, squeeze=False).flat,
+        (panel for row in rows for panel in row),
+        strict=True,
+    ):
+        axes.imshow(panel.picture)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(panel.title, fontsize=11)
+    return figure
+
+
+def _chain(figure: Any, row: int, title: str, plan: Plan, shown: dict[int, Pixels]) -> None:
+    """The input and the goals of one approach, with an arrow for each iteration."""
+    width, height = figure.get_size_inches()
+    side, gap, top = 1.05, 0.36, height - 0.05 - row * height / len(SHOWN)
+    figure.text(0.1 / width, top / height, title, fontsize=12, weight="bold", va="top")
+    several = len({goal.network for goal in plan}) > 1
+    left = 0.1
+    for number, goal in enumerate([None, *plan]):
+        scale = goal.scale if goal else 1
+        size = side / scale
+        if goal:
+            middle = (top - 0.28 - side / 2) / height
+            figure.add_artist(_arrow((left + 0.04) / width, (left + gap - 0.04) / width, middle))
+            left += gap
+        place = (left / width, (top - 0.28 - side / 2 - size / 2) / height, size / width, size / height)
+        axes = figure.add_axes(place)
+        picture = shown[goal.level if goal else 13]
+        axes.imshow(picture[::scale, ::scale])
+        axes.set(xticks=[], yticks=[])
+        axes.set_xlabel(_caption(number, goal, several), fontsize=9, labelpad=2)
+        left += max(size, 0.7)
+
+
+def _caption(number: int, goal: Goal | None, several: bool) -> str:
+    if goal is None:
+        return "input, TL13"
+    which = f"network {goal.network + 1}" if several else f"iteration {number}"
+    scale = f" at 1/{goal.scale}" if goal.scale > 1 else ""
+    return f"TL{goal.level}{scale}\n{which}"
+
+
+def _arrow(start: float, end: float, height: float) -> Any:
+    patches = require("matplotlib.patches", "reproduce", "drawing")
+    return patches.FancyArrowPatch((start, height), (end, height), arrowstyle="-|>", mutation_scale=14)
+
+
+def _write(path: Path, figure: Any) -> None:
+    """Write a figure as WebP."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", facecolor="white")
+    with Image.open(file) as picture:
+        picture.convert("RGB").save(path, quality=82, method=6)
+    print(f"{path} {path.stat().st_size // 1000} kB")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
