@@ -1,8 +1,8 @@
 """Hook of mkdocs.yml: pages of the site that stand outside docs/, and links between all of them.
 
-Links in the repository are relative paths, which work on GitHub. On the site, the model cards and the
-contributors' pages have another place. Files that are no page there, such as programs, are named without
-a link.
+Links in the repository are relative paths, which work on GitHub. On the site, the README, the model cards
+and the contributors' pages have another place. Files that are no page there, such as programs, are named
+without a link.
 """
 
 import posixpath
@@ -16,14 +16,12 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 CARDS = "src/mtdeblur/weights/files"
 OUTSIDE = {
+    "README.md": "overview.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
     **{f"{CARDS}/{name}.md": f"cards/{name}.md" for name in ("maxim-mixed", "maxim-gopro", "mtnaf-small")},
 }
 """Path in the repository to path on the site."""
-
-PLACES = OUTSIDE | {"README.md": "index.md"}
-"""The same, with the page that stands for the README."""
 
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 
@@ -53,7 +51,7 @@ def rewritten(markdown: str, place: str) -> str:
     def linked(match: re.Match[str]) -> str:
         text, link, anchor = match.groups(default="")
         path = posixpath.normpath(posixpath.join(folder, link))
-        there = path.removeprefix("docs/") if path.startswith("docs/") else PLACES.get(path)
+        there = path.removeprefix("docs/") if path.startswith("docs/") else OUTSIDE.get(path)
         if there is None:
             return text if (ROOT / path).exists() else match[0]  # a missing file: the build reports it
         return f"[{text}]({posixpath.relpath(there, posixpath.dirname(place) or '.')}{anchor})"
