@@ -6,7 +6,7 @@ The photographs are scikit-image's, in the public domain, and exposed as by
 
 import argparse
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,10 +39,17 @@ SHOWN = {
 
 
 class Panel(NamedTuple):
-    """A picture in a row of a figure, with its title."""
+    """A picture in a figure.
+
+    Attributes:
+        picture: (H, W, 3).
+        title: above it.
+        frame: a part that is framed.
+    """
 
     picture: Pixels
     title: str
+    frame: Part | None = None
 
 
 def levels() -> dict[str, Any]:
@@ -71,16 +78,13 @@ def fig1() -> dict[str, Any]:
 
 def estimates() -> dict[str, Any]:
     """The estimates of MAXIM's three steps."""
-    rows: list[list[Panel]] = []
+    figures: dict[str, Any] = {}
     deblurrer = load("maxim-gopro", iterations=3)
     for name in ("coffee-3", "rocket-0"):
         blurred, sharp = simulate_pair(_photograph(name), name, SETTINGS)
-        part = furthest_part(blurred, sharp)
-        row = [_measured("blurred", blurred, sharp, part)]
-        for step, estimate in enumerate(deblurrer.progress(blurred), 1):
-            row.append(_measured(f"step {step}", np.asarray(estimate), sharp, part))
-        rows.append([*row, Panel(sharp[part], "sharp")])
-    return {"estimates": _rows(rows)}
+        results = {f"step {n}": np.asarray(e) for n, e in enumerate(deblurrer.progress(blurred), 1)}
+        figures[f"estimates-{name.split('-')[0]}"] = _compared(blurred, sharp, results)
+    return figures
 
 
 def weights() -> dict[str, Any]:
@@ -93,11 +97,8 @@ def weights() -> dict[str, Any]:
         ]
         choose = max if photograph == "chelsea" else min
         blurred, sharp = choose(pairs, key=lambda pair: psnr(*pair))
-        part = furthest_part(blurred, sharp)
-        row = [_measured("blurred", blurred, sharp, part)]
-        for quality, deblurrer in deblurrers.items():
-            row.append(_measured(quality, deblurrer(blurred), sharp, part))
-        figures[f"weights-{photograph}"] = _rows([[*row, Panel(sharp[part], "sharp")]])
+        results = {quality: deblurrer(blurred) for quality, deblurrer in deblurrers.items()}
+        figures[f"weights-{photograph}"] = _compared(blurred, sharp, results)
     return figures
 
 
@@ -124,9 +125,16 @@ def _photograph(exposure: str) -> Any:
     return prepare(found.read(), found.name, SETTINGS.longest, SETTINGS.motion)
 
 
-def _measured(title: str, picture: Any, sharp: Pixels, part: Part) -> Panel:
-    """A part of a picture with the PSNR of the whole picture."""
-    return Panel(picture[part], f"{title}, {psnr(picture, sharp):.2f} dB")
+def _compared(blurred: Pixels, sharp: Pixels, results: Mapping[str, Any]) -> Any:
+    """The whole blurred picture, and its worst part blurred, sharp and in three results, with their PSNR."""
+    part = furthest_part(blurred, sharp)
+    above = [
+        Panel(blurred, "the blurred picture", part),
+        Panel(blurred[part], f"blurred, {psnr(blurred, sharp):.2f} dB"),
+        Panel(sharp[part], "sharp"),
+    ]
+    below = [Panel(result[part], f"{name}, {psnr(result, sharp):.2f} dB") for name, result in results.items()]
+    return _rows([above, below])
 
 
 def _figure(width: float, height: float) -> Any:
@@ -137,8 +145,8 @@ def _figure(width: float, height: float) -> Any:
 def _rows(rows: Sequence[Sequence[Panel]]) -> Any:
     """Rows of pictures, each as high as the others."""
     columns = max(len(row) for row in rows)
-    figure = _figure(2.5 * columns, 2.75 * len(rows))
-    top = 1 - 0.25 / (2.75 * len(rows))
+    figure = _figure(2.5 * columns, 2.8 * len(rows))
+    top = 1 - 0.3 / (2.8 * len(rows))
     figure.subplots_adjust(left=0.004, right=0.996, bottom=0.01, top=top, wspace=0.03)
     for axes, panel in zip(
         figure.subplots(len(rows), columns, squeeze=False).flat,
@@ -147,7 +155,9 @@ def _rows(rows: Sequence[Sequence[Panel]]) -> Any:
     ):
         axes.imshow(panel.picture)
         axes.set(xticks=[], yticks=[])
-        axes.set_title(panel.title, fontsize=11)
+        axes.set_title(panel.title, fontsize=13)
+        if panel.frame:
+            axes.add_patch(_outline(panel.frame))
     return figure
 
 
@@ -155,10 +165,10 @@ def _chain(figure: Any, row: int, title: str, plan: Plan, shown: dict[int, Pixel
     """The input and the goals of one approach, with an arrow for each iteration."""
     width, height = figure.get_size_inches()
     side, gap, top = 1.05, 0.36, height - 0.05 - row * height / len(SHOWN)
-    figure.text(0.1 / width, top / height, title, fontsize=12, weight="bold", va="top")
+    figure.text(0.1 / width, top / height, title, fontsize=14, weight="bold", va="top")
     several = len({goal.network for goal in plan}) > 1
     left = 0.1
-    for number, goal in enumerate([None, *plan]):
+    for goal in (None, *plan):
         scale = goal.scale if goal else 1
         size = side / scale
         if goal:
@@ -170,21 +180,30 @@ def _chain(figure: Any, row: int, title: str, plan: Plan, shown: dict[int, Pixel
         picture = shown[goal.level if goal else 13]
         axes.imshow(picture[::scale, ::scale])
         axes.set(xticks=[], yticks=[])
-        axes.set_xlabel(_caption(number, goal, several), fontsize=9, labelpad=2)
-        left += max(size, 0.7)
+        axes.set_xlabel(_caption(goal, several), fontsize=12, labelpad=2)
+        left += max(size, 0.6)
 
 
-def _caption(number: int, goal: Goal | None, several: bool) -> str:
+def _caption(goal: Goal | None, several: bool) -> str:
+    """The temporal level of a goal, with its scale or its network where these change."""
     if goal is None:
         return "input, TL13"
-    which = f"network {goal.network + 1}" if several else f"iteration {number}"
-    scale = f" at 1/{goal.scale}" if goal.scale > 1 else ""
-    return f"TL{goal.level}{scale}\n{which}"
+    more = f"network {goal.network + 1}" if several else f"at 1/{goal.scale}" if goal.scale > 1 else ""
+    return f"TL{goal.level}\n{more}"
 
 
 def _arrow(start: float, end: float, height: float) -> Any:
     patches = require("matplotlib.patches", "reproduce", "drawing")
-    return patches.FancyArrowPatch((start, height), (end, height), arrowstyle="-|>", mutation_scale=14)
+    return patches.FancyArrowPatch(
+        (start, height), (end, height), arrowstyle="-|>", mutation_scale=14, color="black"
+    )
+
+
+def _outline(part: Part) -> Any:
+    rows, columns = part
+    patches = require("matplotlib.patches", "reproduce", "drawing")
+    corner, side = (columns.start, rows.start), rows.stop - rows.start
+    return patches.Rectangle(corner, side, side, fill=False, edgecolor="yellow")
 
 
 def _write(path: Path, figure: Any) -> None:
