@@ -1,7 +1,8 @@
 """Draw the figures of the documentation from the program's own data structures: `python tools/figures.py`.
 
 The photographs are scikit-image's, in the public domain, and exposed as by
-`mtdeblur simulate --public-domain`. It takes about two minutes on one processor core.
+`mtdeblur simulate --public-domain`, by motion of the camera alone. It takes about two minutes on one
+processor core.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from mtdeblur.metrics.arrays import psnr
 
 Pixels = NDArray[Any]
 FOLDER = Path(__file__).parents[1] / "docs" / "figures"
-SETTINGS = Simulation(motion=Motion(length=24.0))
-"""Those of `mtdeblur simulate`."""
+SETTINGS = Simulation(motion=Motion(length=24.0, layers=0.0))
+"""Those of `mtdeblur simulate`, but no exposure has a layer that moves by itself: it hides the photograph."""
 
 LEVELS = range(1, 14, 2)
 SHOWN = {
@@ -83,22 +84,27 @@ def estimates() -> dict[str, Any]:
     for name in ("coffee-3", "rocket-0"):
         blurred, sharp = simulate_pair(_photograph(name), name, SETTINGS)
         results = {f"step {n}": np.asarray(e) for n, e in enumerate(deblurrer.progress(blurred), 1)}
-        figures[f"estimates-{name.split('-')[0]}"] = _compared(blurred, sharp, results)
+        part = furthest_part(blurred, sharp)
+        figures[f"estimates-{name.split('-')[0]}"] = _compared(blurred, sharp, results, part)
     return figures
 
 
 def weights() -> dict[str, Any]:
-    """The most blurred exposure of each photograph, of the cat the least blurred, by each quality."""
+    """The most blurred exposure of each photograph, of the cat the least blurred, by each quality.
+
+    Enlarged is the part where the blurred picture is furthest from the truth, of the cat where `fast` is.
+    """
     deblurrers = {quality: load(quality=quality) for quality in ("fast", "good", "best")}
     figures: dict[str, Any] = {}
     for photograph in ("astronaut", "coffee", "rocket", "chelsea"):
         pairs = [
             simulate_pair(_photograph(photograph), f"{photograph}-{number}", SETTINGS) for number in range(4)
         ]
-        choose = max if photograph == "chelsea" else min
-        blurred, sharp = choose(pairs, key=lambda pair: psnr(*pair))
+        cat = photograph == "chelsea"
+        blurred, sharp = (max if cat else min)(pairs, key=lambda pair: psnr(*pair))
         results = {quality: deblurrer(blurred) for quality, deblurrer in deblurrers.items()}
-        figures[f"weights-{photograph}"] = _compared(blurred, sharp, results)
+        part = furthest_part(np.asarray(results["fast"]) if cat else blurred, sharp)
+        figures[f"weights-{photograph}"] = _compared(blurred, sharp, results, part)
     return figures
 
 
@@ -125,9 +131,8 @@ def _photograph(exposure: str) -> Any:
     return prepare(found.read(), found.name, SETTINGS.longest, SETTINGS.motion)
 
 
-def _compared(blurred: Pixels, sharp: Pixels, results: Mapping[str, Any]) -> Any:
-    """The whole blurred picture, and its worst part blurred, sharp and in three results, with their PSNR."""
-    part = furthest_part(blurred, sharp)
+def _compared(blurred: Pixels, sharp: Pixels, results: Mapping[str, Any], part: Part) -> Any:
+    """The whole blurred picture, and a part of it blurred, sharp and in three results, with their PSNR."""
     above = [
         Panel(blurred, "the blurred picture", part),
         Panel(blurred[part], f"blurred, {psnr(blurred, sharp):.2f} dB"),
