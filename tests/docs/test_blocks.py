@@ -394,6 +394,7 @@ def test_the_commands_of_a_page_work(page, here, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
 def test_the_commands_and_the_code_on_the_page_on_serving_work(here):
     picture(Path("photo.jpg"))
     with serving() as port:
