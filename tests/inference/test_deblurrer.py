@@ -134,12 +134,15 @@ def test_any_size_from_one_pixel_up(size):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"\(H, W, 3\)"),
-        (np.zeros((4, 4, 4), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros(4, np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), "not empty"),
-        (np.zeros((4, 4, 3), np.float64), "float64"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "not empty"),
+        (np.zeros((2, 4, 4, 2), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((4, 4, 3), np.int64), "int64"),
         (np.full((4, 4, 3), 255, np.float32), r"in \[0, 1\]"),
+        (np.full((4, 4, 3), 255.0), r"in \[0, 1\]"),
         (np.full((4, 4, 3), np.nan, np.float32), r"in \[0, 1\]"),
     ],
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mtdeblur.errors import UserError, whole_number
 from mtdeblur.inference.choosing import Choice, check_tile
 from mtdeblur.inference.engines.choice import Notice, prepare
-from mtdeblur.inference.inputs import take
+from mtdeblur.inference.inputs import Batch, as_batch, take
 from mtdeblur.inference.memory import to_bytes
 from mtdeblur.inference.parts import Model, Parts
 from mtdeblur.inference.resting import RestingNetwork, can_rest
@@ -27,7 +27,7 @@ from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, find_weights,
 from mtdeblur.weights.store import load_model
 
 Image = Any
-"""(H, W, 3) array, or another input of `mtdeblur.inference.inputs.take`."""
+"""(H, W, 3) array, or another input of `mtdeblur.inference.inputs.take` or `as_batch`."""
 
 PROBE = 128  # side in pixels of the picture for the estimate of run time
 
@@ -172,7 +172,7 @@ class Deblurrer:
         self.networks, self._engine, self.device, self.precision = prepare(
             network, self.steps, device, precision, engine, calibration=folder, notice=notice
         )
-        self._choice = Choice(lambda: self._model, self.device, self.tile, self.memory)
+        self._choice = Choice(self._model, self.device, self.tile, self.memory)
 
     @property
     def engine(self) -> str:
@@ -185,11 +185,13 @@ class Deblurrer:
         return len(self.steps)
 
     def __call__(self, image: Image) -> Image:
-        """Deblur one picture.
+        """Deblur one picture, or several.
 
         Args:
-            image: (H, W, 3) RGB, uint8, uint16, or float32 in [0, 1], of any size. Or a Pillow image, or a
-                tensor (3, H, W) or (1, 3, H, W), see `mtdeblur.inference.inputs.take`.
+            image: (H, W, 3) RGB, uint8, uint16, or floating point in [0, 1], of any size. Or a Pillow image,
+                a tensor (3, H, W), or others of `mtdeblur.inference.inputs.take`. Or several: a list of any
+                of these, an array (B, H, W, 3) or a tensor (B, 3, H, W); they are deblurred one after
+                another, so that a batch gives what each picture gives by itself.
 
         Returns:
             The last iteration's estimate, of the same type, shape and dtype, clamped and, for integers,
@@ -199,6 +201,9 @@ class Deblurrer:
             ValueError: if the image has another type, shape or dtype.
             UserError: if the network's output is not finite.
         """
+        batch = as_batch(image)
+        if batch is not None:
+            return batch.join([self(one) for one in batch.images])
         return deque(self.progress(image, every=False), maxlen=1).pop()
 
     def progress(
@@ -210,7 +215,7 @@ class Deblurrer:
         notify: Notify | None = None,
         watch: Watch | None = None,
     ) -> Iterator[Image]:
-        """Deblur one picture and yield the estimate of every iteration; otherwise like `__call__`.
+        """Deblur and yield the estimate of every iteration, of the type of the image, see `__call__`.
 
         Estimates at a lower scale are enlarged bilinearly. All estimates of a large picture are yielded at
         the end.
@@ -220,8 +225,16 @@ class Deblurrer:
             report: receives the finished share of the work, from 0 to 1.
             every: yield all estimates; otherwise only the last, which needs less memory.
             notify: receives a notice in one line if memory runs out and smaller parts are tried.
-            watch: receives estimates while their rows are being filled.
+            watch: receives estimates while their rows are being filled; for one picture only.
+
+        Raises:
+            ValueError: as `__call__` does, at once.
         """
+        batch = as_batch(image)
+        if batch is not None:
+            if watch is not None:
+                raise ValueError("watch is for one picture, and this is a batch")
+            return self._together(batch, report, every, notify)
         pixels, back = take(image)
         source = ArraySource(pixels, self.device)
         return map(back, self._arrays(source, pixels, report, every, notify, watch))
@@ -288,7 +301,6 @@ class Deblurrer:
         """
         return self._choice.parts(height, width, results)
 
-    @property
     def _model(self) -> Model:
         """The model with early stopping, if any."""
         stopping = self.stopping
@@ -328,6 +340,23 @@ class Deblurrer:
             deque((estimate.cpu() for estimate in self._tensors(probe, early=False)), maxlen=0)
             seconds = time.perf_counter() - started
         return seconds / probe[0, 0].numel() * sum(self._choice.pixels_run(*size) for size in sizes)
+
+    def _together(
+        self, batch: Batch, report: Report | None, every: bool, notify: Notify | None
+    ) -> Iterator[Image]:
+        """The estimates of all pictures of a batch after each iteration."""
+        shares = [0.0] * len(batch.images)
+
+        def told(number: int, share: float) -> None:
+            shares[number] = share
+            if report is not None:
+                report(sum(shares) / len(shares))
+
+        estimates = [
+            self.progress(image, partial(told, number), every=every, notify=notify)
+            for number, image in enumerate(batch.images)
+        ]
+        return map(batch.join, zip(*estimates, strict=True))
 
     def _tensors(self, blurred: Tensor, *, early: bool = True) -> Iterator[Tensor]:
         """The estimate of every iteration: (B, 3, H, W) float32 on the device."""
@@ -382,7 +411,7 @@ class Deblurrer:
         """The rows of the last estimates, `results` in number; all steps run everywhere if not `early`."""
         wanted = range(self.iterations - results, self.iterations)
         parts = self.parts(source.height, source.width, results)
-        model = self._model if early else Model(self.networks, self.steps)
+        model = self._model() if early else Model(self.networks, self.steps)
         return run(model, source, parts, wanted, report, notify)
 
 
