@@ -8,8 +8,7 @@ from mtdeblur.files.atomic import reason
 from mtdeblur.weights.catalogue import DEFAULT, catalogue, offered
 from mtdeblur.weights.exported.manifest import Manifest, Source, sha256
 from mtdeblur.weights.foreign import checkpoint_files
-
-_LEGAL = ("LICENSE", "NOTICE")
+from mtdeblur.weights.pretrained import legal_files
 
 
 def describe(weights: str | Path | None, path: Path, original: str | None) -> Source:
@@ -36,10 +35,8 @@ def describe(weights: str | Path | None, path: Path, original: str | None) -> So
 
 def copy_licences(path: Path, folder: Path, manifest: Manifest) -> None:
     """Copy the licence and the notice beside a weights file; the notice also tells of the export."""
-    for name in _LEGAL:
-        beside = path.with_name(f"{path.stem}.{name}")
-        if beside.is_file():
-            shutil.copyfile(beside, folder / name)
+    for name, file in legal_files(path).items():
+        shutil.copyfile(file, folder / name)
     notice = folder / "NOTICE"
     if notice.is_file():
         change = (

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
@@ -22,8 +23,13 @@ from mtdeblur.inference.stopping import settled
 from mtdeblur.inference.strips import ArraySource, Report, Source, Strip, TensorSource, Watch, to_array
 from mtdeblur.media import spool
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
+from mtdeblur.networks.cost import parameters
+from mtdeblur.networks.registry import architecture
 from mtdeblur.networks.unroll import Step, default_steps
-from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, find_weights, offered, stopping_of
+from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, catalogue, find_weights, offered
+from mtdeblur.weights.description import published
+from mtdeblur.weights.hub import fetch
+from mtdeblur.weights.pretrained import push_to_hub, save_pretrained
 from mtdeblur.weights.store import load_model
 
 Image = Any
@@ -49,7 +55,8 @@ def load(
     """Load a deblurrer.
 
     Args:
-        weights: a name of the catalogue, or a path as for `load_network`.
+        weights: a name of the catalogue, a path as for `load_network`, a folder of `save_pretrained`, or
+            `hf:OWNER/NAME` for a model on the Hugging Face Hub, see `Deblurrer.from_pretrained`.
         quality: "fast", "good" or "best" instead of weights and iterations; by default "good", if no weights
             are given either.
         iterations: number of iterations, an integer of any library; "auto" for early stopping, see
@@ -80,10 +87,12 @@ def load(
     if weights is None:
         weights, advised = offered(quality or DEFAULT)
         iterations = advised if iterations is None else iterations
-    stopping = stopping_of(weights)
+    path = find_weights(weights)
+    known = published(weights if str(weights) in catalogue() else path)
+    stopping = known.stopping
     if chosen == "auto":
         stopping = stopping or Stopping()
-    network, steps = load_model(find_weights(weights), iterations, or_fewer=or_fewer)
+    network, steps = load_model(path, iterations, or_fewer=or_fewer)
     return Deblurrer(
         network,
         iterations=steps,
@@ -91,11 +100,12 @@ def load(
         precision=precision,
         tile=tile,
         memory=memory,
-        name=Path(weights).name,
+        name=known.name or Path(weights).name,
         engine=engine,
         calibration=calibration,
         notice=notice,
         stopping=stopping if chosen in (None, "auto") else None,
+        weights=weights if str(weights) in catalogue() else path,
     )
 
 
@@ -112,6 +122,7 @@ class Deblurrer:
         memory: limit in bytes, or None for a share of what is free.
         name: of the weights.
         stopping: thresholds of early stopping; None: all steps run everywhere.
+        weights: name or path of the weights; None for a model that was not loaded.
     """
 
     steps: Sequence[Step]
@@ -123,6 +134,7 @@ class Deblurrer:
     memory: int | None
     name: str
     stopping: Stopping | None
+    weights: str | Path | None
 
     def __init__(
         self,
@@ -138,6 +150,7 @@ class Deblurrer:
         calibration: str | Path | None = None,
         notice: Notice | None = None,
         stopping: Stopping | None = None,
+        weights: str | Path | None = None,
     ) -> None:
         """Wrap a model of the registry and move it to the device.
 
@@ -153,12 +166,14 @@ class Deblurrer:
             calibration: as for `load`.
             notice: as for `load`.
             stopping: thresholds of early stopping; None: all steps run everywhere.
+            weights: name or path of the weights, for `save_pretrained` and `push_to_hub`.
 
         Raises:
             UserError: as `load` does.
         """
-        self.name, self.stopping = name, stopping
+        self.name, self.stopping, self.weights = name, stopping, weights
         self.contract = cast(Contract, network.contract)
+        self._architecture, self._parameters = architecture(network), parameters(network)
         steps = default_steps(network) if iterations is None else iterations
         if isinstance(steps, Sequence) and not isinstance(steps, str) and steps:
             self.steps = steps
@@ -173,6 +188,64 @@ class Deblurrer:
             network, self.steps, device, precision, engine, calibration=folder, notice=notice
         )
         self._choice = Choice(self._model, self.device, self.tile, self.memory)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        **settings: Any,
+    ) -> "Deblurrer":
+        """Load a model from the Hugging Face Hub, or from a folder of `save_pretrained`.
+
+        Only safetensors are loaded. Thresholds of early stopping come with the model.
+
+        Args:
+            model: `OWNER/NAME` on the Hub, or a folder.
+            revision: branch, tag or commit on the Hub.
+            token: for private models, as for `huggingface_hub`; None for that of `hf auth login`.
+            **settings: as for `load`, such as `device`.
+
+        Raises:
+            UserError: if the model cannot be had, or as `load` does.
+        """
+        if Path(model).is_dir():
+            return load(model, **settings)
+        return load(fetch(f"{model}@{revision}" if revision else str(model), token), **settings)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write weights, description, model card and licence into a folder; returns the folder.
+
+        Args:
+            folder: is made if it does not exist; its files are replaced, but for a model card.
+
+        Raises:
+            UserError: if the model was not loaded from weights, or the folder cannot be written.
+        """
+        return save_pretrained(self._loaded_from(), folder)
+
+    def push_to_hub(self, repo: str, *, private: bool | None = None, token: str | bool | None = None) -> str:
+        """Upload the folder of `save_pretrained` to the Hugging Face Hub; returns the commit's address.
+
+        Args:
+            repo: `OWNER/NAME`; it is made if it does not exist.
+            private: of a new repository; None for the owner's default.
+            token: as for `huggingface_hub`; None for that of `hf auth login`.
+
+        Raises:
+            UserError: as `save_pretrained` does, or if huggingface_hub is not installed or the upload fails.
+        """
+        return push_to_hub(self._loaded_from(), repo, private=private, token=token)
+
+    def _loaded_from(self) -> str | Path:
+        if self.weights is None:
+            raise UserError(
+                "this model was not loaded from weights: write them by mtdeblur.weights.store.save_network, "
+                "and load that file"
+            )
+        return self.weights
 
     @property
     def engine(self) -> str:
@@ -312,6 +385,33 @@ class Deblurrer:
         if not can_rest(self.networks, self.steps):
             return Model(self.networks, self.steps)
         return Model([RestingNetwork(network, stopping.change) for network in self.networks], self.steps)
+
+    def _facts(self) -> dict[str, str]:
+        """What a person wants to know of it, by name."""
+        licence = None if self.weights is None else published(self.weights).licence
+        facts = {
+            "weights": self.name,
+            "network": self._architecture,
+            "parameters": f"{self._parameters:,}" if self._parameters else None,
+            "licence": licence,
+            "steps": f"{'at most ' if self.stopping else ''}{self.iterations}",
+            "device": str(self.device),
+            "precision": self.precision,
+            "engine": self.engine,
+        }
+        return {name: fact for name, fact in facts.items() if fact}
+
+    def __repr__(self) -> str:
+        return f"Deblurrer({', '.join(f'{name}: {fact}' for name, fact in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """The facts as a table, which notebooks show."""
+        left = 'style="text-align: left"'
+        facts = self._facts().items()
+        rows = "".join(
+            f"<tr><th {left}>{name}</th><td {left}>{escape(fact)}</td></tr>" for name, fact in facts
+        )
+        return f"<table><caption>Deblurrer</caption>{rows}</table>"
 
     def describe(self, sizes: Sequence[tuple[int, int]]) -> str:
         """Model, device and estimated time for pictures of these heights and widths, in one line."""
