@@ -45,10 +45,10 @@ class Comparison:
         return f"Comparison({self.title!r}, {width}x{height})"
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own, so that neither styles nor names meet those of the notebook."""
+        """The page in a frame that shares no styles with the notebook and does not take the focus."""
         content = escape(page(self.title, self._before, self._after))
         return (
-            f'<iframe title="{escape(self.title)}" srcdoc="{content}" '
+            f'<iframe sandbox="allow-scripts" title="{escape(self.title)}" srcdoc="{content}" '
             f'style="width: 100%; height: {self.height}px; border: 0"></iframe>'
         )
 
