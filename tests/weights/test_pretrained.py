@@ -12,11 +12,13 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+from PIL import Image
 
 import mtdeblur
 from mtdeblur import Deblurrer
 from mtdeblur.cli import app
 from mtdeblur.errors import UserError
+from mtdeblur.export.source import describe as source_of_export
 from mtdeblur.networks.registry import NETWORKS, create_network
 from mtdeblur.weights.catalogue import FILES, Stopping, catalogue, find_weights
 from mtdeblur.weights.description import describe
@@ -173,6 +175,28 @@ def test_a_pushed_model_is_loaded_from_the_hub(mine, hub):
     assert hub.asked[0] == ("me/mine", None, None)
     assert hub.asked[1] == ("me/mine", "main", "secret")
     assert describe("hf:me/mine").name == "mine.safetensors"
+
+
+def test_the_command_line_takes_models_of_the_hub_and_folders(mine, hub, tmp_path, monkeypatch):
+    folder = mtdeblur.load(mine).save_pretrained(hub.folder / "me" / "mine")
+    Image.fromarray(PIXELS).save(tmp_path / "photo.png")
+    expected = mtdeblur.load(mine, device="cpu", precision="float32")(PIXELS)
+    for weights in ("hf:me/mine", str(folder)):
+        words = ["deblur", str(tmp_path / "photo.png"), "-o", str(tmp_path / "sharper.png"), "--overwrite"]
+        words += ["--weights", weights, "--device", "cpu", "--precision", "float32"]
+        monkeypatch.setattr("sys.argv", ["mtdeblur", *words])
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        assert not stop.value.code
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "sharper.png")), expected)
+
+
+def test_an_export_of_a_saved_model_keeps_its_name_and_licence(mine, tmp_path):
+    folder = mtdeblur.load(mine).save_pretrained(tmp_path / "saved")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"licence": "CC0-1.0", "name": "ours"}))
+    source = source_of_export(folder, find_weights(folder), None)
+    assert (source.name, source.licence) == ("ours", "CC0-1.0")
 
 
 def test_calibrated_thresholds_come_with_a_model_of_the_hub(mine, hub, tmp_path):
