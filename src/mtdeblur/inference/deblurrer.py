@@ -26,8 +26,8 @@ from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_input
 from mtdeblur.networks.cost import parameters
 from mtdeblur.networks.registry import architecture
 from mtdeblur.networks.unroll import Step, default_steps
-from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, catalogue, find_weights, offered
-from mtdeblur.weights.description import published
+from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, find_weights, offered
+from mtdeblur.weights.description import origin, published
 from mtdeblur.weights.hub import fetch
 from mtdeblur.weights.pretrained import push_to_hub, save_pretrained
 from mtdeblur.weights.store import load_model
@@ -88,7 +88,8 @@ def load(
         weights, advised = offered(quality or DEFAULT)
         iterations = advised if iterations is None else iterations
     path = find_weights(weights)
-    known = published(weights if str(weights) in catalogue() else path)
+    source = origin(weights, path)
+    known = published(source)
     stopping = known.stopping
     if chosen == "auto":
         stopping = stopping or Stopping()
@@ -105,7 +106,7 @@ def load(
         calibration=calibration,
         notice=notice,
         stopping=stopping if chosen in (None, "auto") else None,
-        weights=weights if str(weights) in catalogue() else path,
+        weights=source,
     )
 
 

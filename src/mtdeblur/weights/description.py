@@ -99,22 +99,32 @@ class Published(NamedTuple):
     stopping: Stopping | None = None
 
 
+def origin(weights: str | Path, path: Path) -> str | Path:
+    """What `published` takes: a name of the catalogue, or the path that `find_weights` found.
+
+    Args:
+        weights: as given.
+        path: that they were found at.
+    """
+    return weights if isinstance(weights, str) and weights in catalogue() else path
+
+
 def published(source: str | Path) -> Published:
     """What the catalogue, or `CONFIG` beside the weights, says.
 
     Args:
-        source: a name of the catalogue, or a path that `find_weights` has found.
+        source: a name of the catalogue, or a path that `find_weights` has found, see `origin`.
 
     Raises:
         UserError: if the file beside the weights is damaged.
     """
-    entry = catalogue().get(str(source))
+    entry = catalogue().get(source) if isinstance(source, str) else None
     if entry is not None:
         return Published(str(source), entry.licence, entry.training_data, entry.stopping)
     path = Path(source)
     if is_export(path):
         exported = read_manifest(path).source
-        return Published(exported.name, exported.licence, exported.training_data)
+        return Published(None, exported.licence, exported.training_data)
     beside = _read(path.with_name(CONFIG)) if path.name == WEIGHTS else None
     if beside is None:
         return Published()
@@ -131,7 +141,7 @@ def describe(weights: str | Path) -> ModelDescription:
         UserError: if there are no such weights, or they cannot be read.
     """
     path = find_weights(weights)
-    known = published(weights if str(weights) in catalogue() else path)
+    known = published(origin(weights, path))
     name = known.name or Path(weights).name
     if is_export(path):
         model, steps = ExportedModel(path), read_manifest(path).steps
