@@ -8,6 +8,7 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import distributed, multiprocessing
+from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.functional.image import structural_similarity_index_measure
 from torchmetrics.image import PeakSignalNoiseRatio
@@ -103,3 +104,24 @@ def test_two_processes_get_the_mean_over_the_pictures_of_both():
         alone.update(*batch)
     expected = {name: float(value) for name, value in alone.compute().items()}
     assert found[0] == found[1] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Lightning, about what a test does without
+def test_lightning_logs_the_mean_over_the_pictures_of_an_epoch():
+    from pytorch_lightning import LightningModule, Trainer
+
+    class Model(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ssim = SSIM("volume")
+
+        def validation_step(self, batch, number):
+            self.ssim.update(*batch)
+            self.log("ssim", self.ssim)
+
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    loader = DataLoader(BATCHES, batch_size=None)
+    (logged,) = Trainer(accelerator="cpu", devices=1, **quiet).validate(Model(), loader, verbose=False)
+    expected = torch.cat([ssim(*batch, "volume") for batch in BATCHES]).mean()
+    assert logged["ssim"] == pytest.approx(float(expected), rel=1e-6)
