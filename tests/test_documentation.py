@@ -248,3 +248,25 @@ def test_the_commands_and_the_code_on_the_page_on_exports_work(tmp_path, monkeyp
         "step-first.onnx",
         "step-next.onnx",
     }
+
+
+def test_the_code_on_the_page_on_the_library_works(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 61, 3), np.uint8)).save("blurred.jpg")
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    said: dict = {}
+    for block in blocks("python", page):
+        exec(block, said)
+    printed = capsys.readouterr().out
+    assert printed.startswith("Apache-2.0 64 True\n")
+    assert "psnr" in printed
+    files = {path.name for path in Path("my-model").iterdir()}
+    assert {"model.safetensors", "config.json", "README.md"} <= files
+    assert {"sharper.jpg", "after-1.png"} <= {path.name for path in Path().iterdir()}
+
+
+def test_the_code_of_the_readme_works(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (code,) = blocks("python", (ROOT / "README.md").read_text(encoding="utf-8"))
+    exec(code.replace('"good"', '"fast"'), {})
+    assert capsys.readouterr().out == "(552, 352)\n"

@@ -1,11 +1,14 @@
 """The scripts of examples/ run and do what they say."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
 from mtdeblur.exposure.simulate import Motion
@@ -48,3 +51,30 @@ def test_minimal_training_writes_weights(script, photograph, tmp_path, monkeypat
     script.main()
     assert "L1 loss" in capsys.readouterr().out
     assert load_network(target).config.width == 32
+
+
+def test_the_notebook_is_kept_without_outputs():
+    for cell in nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_shows_what_it_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    notebook = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    loaded, compared, _, _, several, described = (each[-1] for each in outputs)
+    measured, watched = (
+        [float(value) for output in printed for value in re.findall(r"([\d.]+) dB", output.text)]
+        for printed in outputs[2:4]
+    )
+    assert "mtnaf-small" in loaded.data["text/html"]
+    assert "<iframe" in compared.data["text/html"]
+    blurred, sharper = measured
+    assert sharper > blurred + 0.5
+    assert len(watched) == 3
+    assert watched[0] == sharper > watched[1] > watched[2]
+    assert several.data["text/plain"] == "['Image', 'ndarray']"
+    assert described.data["text/plain"].startswith("('MIT', 1088428, 8,")

@@ -7,17 +7,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Deblurrer", "UserError", "__version__", "create_network", "load"]
+__all__ = [
+    "Comparison",
+    "Deblurrer",
+    "ModelDescription",
+    "UserError",
+    "__version__",
+    "create_network",
+    "describe",
+    "load",
+]
 
 if TYPE_CHECKING:
     from mtdeblur.errors import UserError
+    from mtdeblur.inference.comparison import Comparison
     from mtdeblur.inference.deblurrer import Deblurrer, load
     from mtdeblur.networks.registry import create_network
+    from mtdeblur.weights.description import ModelDescription, describe
 
 _HOMES = {
+    "Comparison": "mtdeblur.inference.comparison",
     "Deblurrer": "mtdeblur.inference.deblurrer",
+    "ModelDescription": "mtdeblur.weights.description",
     "UserError": "mtdeblur.errors",
     "create_network": "mtdeblur.networks.registry",
+    "describe": "mtdeblur.weights.description",
     "load": "mtdeblur.inference.deblurrer",
 }
 

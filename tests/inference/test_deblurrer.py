@@ -134,12 +134,15 @@ def test_any_size_from_one_pixel_up(size):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4), np.uint8), r"\(H, W, 3\)"),
-        (np.zeros((4, 4, 4), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros(4, np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((4, 4, 2), np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), "not empty"),
-        (np.zeros((4, 4, 3), np.float64), "float64"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "not empty"),
+        (np.zeros((2, 4, 4, 2), np.uint8), r"\(H, W, 3\)"),
         (np.zeros((4, 4, 3), np.int64), "int64"),
         (np.full((4, 4, 3), 255, np.float32), r"in \[0, 1\]"),
+        (np.full((4, 4, 3), 255.0), r"in \[0, 1\]"),
         (np.full((4, 4, 3), np.nan, np.float32), r"in \[0, 1\]"),
     ],
 )
@@ -241,6 +244,31 @@ def test_what_will_run_is_described_in_one_line():
     assert "2 steps" in windows.describe([(100, 50)])
     assert "windows of up to 64 pixels" in windows.describe([(100, 50)])
     assert "windows" not in windows.describe([(60, 50)])
+
+
+def test_a_deblurrer_shows_what_it_is_also_in_notebooks(tmp_path):
+    fast, good = load(quality="fast", **PLAIN), load(quality="good", **PLAIN)
+    for part in (
+        "mtnaf-small",
+        "network: mtnaf",
+        "MIT",
+        "1,088,428",
+        "steps: 1",
+        "cpu",
+        "float32",
+        "pytorch",
+    ):
+        assert part in repr(fast)
+    for part in ("maxim-mixed", "network: maxim", "Apache-2.0", "at most 1"):
+        assert part in repr(good)
+    rows = re.findall(r"<th[^>]*>([^<]+)</th><td[^>]*>([^<]+)</td>", fast._repr_html_())
+    assert repr(fast) == f"Deblurrer({', '.join(f'{name}: {fact}' for name, fact in rows)})"
+    own = Deblurrer(Attention(MTNAFConfig(width=4)), iterations=2, name="<b>mine</b>", **PLAIN)
+    assert "network: Attention" in repr(own)
+    assert "licence" not in repr(own)
+    assert "<b>" not in own._repr_html_()
+    stacked = Deblurrer(Several([small_network(), small_network()]), iterations=1, **PLAIN)
+    assert "network: mtnaf" in repr(stacked)
 
 
 def test_a_quality_stands_for_weights_and_steps():

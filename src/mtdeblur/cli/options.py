@@ -111,7 +111,8 @@ class Engine(StrEnum):
 WeightsOption = Annotated[
     str | None,
     typer.Option(
-        help="Name of shipped weights, or a path: a file, another program's file or folder, or an export.",
+        help="Name of shipped weights, a path (a file, another program's file or folder, an export), or "
+        "hf:OWNER/NAME for a model on the Hugging Face Hub.",
         show_default="the default weights",
     ),
 ]

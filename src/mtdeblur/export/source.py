@@ -6,10 +6,10 @@ from pathlib import Path
 from mtdeblur.errors import UserError
 from mtdeblur.files.atomic import reason
 from mtdeblur.weights.catalogue import DEFAULT, catalogue, offered
+from mtdeblur.weights.description import published
 from mtdeblur.weights.exported.manifest import Manifest, Source, sha256
 from mtdeblur.weights.foreign import checkpoint_files
-
-_LEGAL = ("LICENSE", "NOTICE")
+from mtdeblur.weights.pretrained import legal_files
 
 
 def describe(weights: str | Path | None, path: Path, original: str | None) -> Source:
@@ -30,16 +30,16 @@ def describe(weights: str | Path | None, path: Path, original: str | None) -> So
     for name, entry in catalogue().items():
         if entry.sha256 == digest:  # also under another name
             return Source(name=name, sha256=digest, licence=entry.licence, training_data=entry.training_data)
-    name = offered(DEFAULT)[0] if weights is None else Path(weights).name
-    return Source(name=name, sha256=digest, licence=original)
+    known = published(path)
+    name = known.name or (offered(DEFAULT)[0] if weights is None else Path(weights).name)
+    licence = known.licence or original
+    return Source(name=name, sha256=digest, licence=licence, training_data=known.training_data)
 
 
 def copy_licences(path: Path, folder: Path, manifest: Manifest) -> None:
     """Copy the licence and the notice beside a weights file; the notice also tells of the export."""
-    for name in _LEGAL:
-        beside = path.with_name(f"{path.stem}.{name}")
-        if beside.is_file():
-            shutil.copyfile(beside, folder / name)
+    for name, file in legal_files(path).items():
+        shutil.copyfile(file, folder / name)
     notice = folder / "NOTICE"
     if notice.is_file():
         change = (

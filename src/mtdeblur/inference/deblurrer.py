@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from mtdeblur.errors import UserError, whole_number
 from mtdeblur.inference.choosing import Choice, check_tile
 from mtdeblur.inference.engines.choice import Notice, prepare
-from mtdeblur.inference.inputs import take
+from mtdeblur.inference.inputs import Batch, as_batch, take
 from mtdeblur.inference.memory import to_bytes
 from mtdeblur.inference.parts import Model, Parts
 from mtdeblur.inference.resting import RestingNetwork, can_rest
@@ -23,12 +24,17 @@ from mtdeblur.inference.strips import ArraySource, Report, Source, Strip, Tensor
 from mtdeblur.inference.within import Box, around, copied
 from mtdeblur.media import spool
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, check_inputs
+from mtdeblur.networks.cost import parameters
+from mtdeblur.networks.registry import architecture
 from mtdeblur.networks.unroll import Step, default_steps
-from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, find_weights, offered, stopping_of
+from mtdeblur.weights.catalogue import DEFAULT, Quality, Stopping, find_weights, offered
+from mtdeblur.weights.description import origin, published
+from mtdeblur.weights.hub import fetch
+from mtdeblur.weights.pretrained import push_to_hub, save_pretrained
 from mtdeblur.weights.store import load_model
 
 Image = Any
-"""(H, W, 3) array, or another input of `mtdeblur.inference.inputs.take`."""
+"""(H, W, 3) array, or another input of `mtdeblur.inference.inputs.take` or `as_batch`."""
 
 PROBE = 128  # side in pixels of the picture for the estimate of run time
 
@@ -50,7 +56,8 @@ def load(
     """Load a deblurrer.
 
     Args:
-        weights: a name of the catalogue, or a path as for `load_network`.
+        weights: a name of the catalogue, a path as for `load_network`, a folder of `save_pretrained`, or
+            `hf:OWNER/NAME` for a model on the Hugging Face Hub, see `Deblurrer.from_pretrained`.
         quality: "fast", "good" or "best" instead of weights and iterations; by default "good", if no weights
             are given either.
         iterations: number of iterations, an integer of any library; "auto" for early stopping, see
@@ -81,10 +88,13 @@ def load(
     if weights is None:
         weights, advised = offered(quality or DEFAULT)
         iterations = advised if iterations is None else iterations
-    stopping = stopping_of(weights)
+    path = find_weights(weights)
+    source = origin(weights, path)
+    known = published(source)
+    stopping = known.stopping
     if chosen == "auto":
         stopping = stopping or Stopping()
-    network, steps = load_model(find_weights(weights), iterations, or_fewer=or_fewer)
+    network, steps = load_model(path, iterations, or_fewer=or_fewer)
     return Deblurrer(
         network,
         iterations=steps,
@@ -92,11 +102,12 @@ def load(
         precision=precision,
         tile=tile,
         memory=memory,
-        name=Path(weights).name,
+        name=known.name or Path(weights).name,
         engine=engine,
         calibration=calibration,
         notice=notice,
         stopping=stopping if chosen in (None, "auto") else None,
+        weights=source,
     )
 
 
@@ -113,6 +124,7 @@ class Deblurrer:
         memory: limit in bytes, or None for a share of what is free.
         name: of the weights.
         stopping: thresholds of early stopping; None: all steps run everywhere.
+        weights: name or path of the weights; None for a model that was not loaded.
     """
 
     steps: Sequence[Step]
@@ -124,6 +136,7 @@ class Deblurrer:
     memory: int | None
     name: str
     stopping: Stopping | None
+    weights: str | Path | None
 
     def __init__(
         self,
@@ -139,6 +152,7 @@ class Deblurrer:
         calibration: str | Path | None = None,
         notice: Notice | None = None,
         stopping: Stopping | None = None,
+        weights: str | Path | None = None,
     ) -> None:
         """Wrap a model of the registry and move it to the device.
 
@@ -154,12 +168,14 @@ class Deblurrer:
             calibration: as for `load`.
             notice: as for `load`.
             stopping: thresholds of early stopping; None: all steps run everywhere.
+            weights: name or path of the weights, for `save_pretrained` and `push_to_hub`.
 
         Raises:
             UserError: as `load` does.
         """
-        self.name, self.stopping = name, stopping
+        self.name, self.stopping, self.weights = name, stopping, weights
         self.contract = cast(Contract, network.contract)
+        self._architecture, self._parameters = architecture(network), parameters(network)
         steps = default_steps(network) if iterations is None else iterations
         if isinstance(steps, Sequence) and not isinstance(steps, str) and steps:
             self.steps = steps
@@ -173,7 +189,65 @@ class Deblurrer:
         self.networks, self._engine, self.device, self.precision = prepare(
             network, self.steps, device, precision, engine, calibration=folder, notice=notice
         )
-        self._choice = Choice(lambda: self._model, self.device, self.tile, self.memory)
+        self._choice = Choice(self._model, self.device, self.tile, self.memory)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        **settings: Any,
+    ) -> "Deblurrer":
+        """Load a model from the Hugging Face Hub, or from a folder of `save_pretrained`.
+
+        Only safetensors are loaded. Thresholds of early stopping come with the model.
+
+        Args:
+            model: `OWNER/NAME` on the Hub, or a folder.
+            revision: branch, tag or commit on the Hub.
+            token: for private models, as for `huggingface_hub`; None for that of `hf auth login`.
+            **settings: as for `load`, such as `device`.
+
+        Raises:
+            UserError: if the model cannot be had, or as `load` does.
+        """
+        if Path(model).is_dir():
+            return load(model, **settings)
+        return load(fetch(f"{model}@{revision}" if revision else str(model), token), **settings)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write weights, description, model card and licence into a folder; returns the folder.
+
+        Args:
+            folder: is made if it does not exist; its files are replaced, but for a model card.
+
+        Raises:
+            UserError: if the model was not loaded from weights, or the folder cannot be written.
+        """
+        return save_pretrained(self._loaded_from(), folder)
+
+    def push_to_hub(self, repo: str, *, private: bool | None = None, token: str | bool | None = None) -> str:
+        """Upload the folder of `save_pretrained` to the Hugging Face Hub; returns the commit's address.
+
+        Args:
+            repo: `OWNER/NAME`; it is made if it does not exist.
+            private: of a new repository; None for the owner's default.
+            token: as for `huggingface_hub`; None for that of `hf auth login`.
+
+        Raises:
+            UserError: as `save_pretrained` does, or if huggingface_hub is not installed or the upload fails.
+        """
+        return push_to_hub(self._loaded_from(), repo, private=private, token=token)
+
+    def _loaded_from(self) -> str | Path:
+        if self.weights is None:
+            raise UserError(
+                "this model was not loaded from weights: write them by mtdeblur.weights.store.save_network, "
+                "and load that file"
+            )
+        return self.weights
 
     @property
     def engine(self) -> str:
@@ -186,11 +260,13 @@ class Deblurrer:
         return len(self.steps)
 
     def __call__(self, image: Image) -> Image:
-        """Deblur one picture.
+        """Deblur one picture, or several.
 
         Args:
-            image: (H, W, 3) RGB, uint8, uint16, or float32 in [0, 1], of any size. Or a Pillow image, or a
-                tensor (3, H, W) or (1, 3, H, W), see `mtdeblur.inference.inputs.take`.
+            image: (H, W, 3) RGB, uint8, uint16, or floating point in [0, 1], of any size. Or a Pillow image,
+                a tensor (3, H, W), or others of `mtdeblur.inference.inputs.take`. Or several: a list of any
+                of these, an array (B, H, W, 3) or a tensor (B, 3, H, W); they are deblurred one after
+                another, so that a batch gives what each picture gives by itself.
 
         Returns:
             The last iteration's estimate, of the same type, shape and dtype, clamped and, for integers,
@@ -200,6 +276,9 @@ class Deblurrer:
             ValueError: if the image has another type, shape or dtype.
             UserError: if the network's output is not finite.
         """
+        batch = as_batch(image)
+        if batch is not None:
+            return batch.join([self(one) for one in batch.images])
         return deque(self.progress(image, every=False), maxlen=1).pop()
 
     def progress(
@@ -212,7 +291,7 @@ class Deblurrer:
         watch: Watch | None = None,
         within: Box | None = None,
     ) -> Iterator[Image]:
-        """Deblur one picture and yield the estimate of every iteration; otherwise like `__call__`.
+        """Deblur and yield the estimate of every iteration, of the type of the image, see `__call__`.
 
         Estimates at a lower scale are enlarged bilinearly. All estimates of a large picture are yielded at
         the end.
@@ -222,10 +301,18 @@ class Deblurrer:
             report: receives the finished share of the work, from 0 to 1.
             every: yield all estimates; otherwise only the last, which needs less memory.
             notify: receives a notice in one line if memory runs out and smaller parts are tried.
-            watch: receives estimates while their rows are being filled.
+            watch: receives estimates while their rows are being filled; for one picture only.
             within: the part to deblur, and hardly more: the others keep the pixels of the image. Its result
                 is that of the whole picture, except over blended windows, which are others then.
+
+        Raises:
+            ValueError: as `__call__` does, at once.
         """
+        batch = as_batch(image)
+        if batch is not None:
+            if watch is not None:
+                raise ValueError("watch is for one picture, and this is a batch")
+            return self._together(batch, report, every, notify, within)
         pixels, back = take(image)
         box = within and around(within, self.contract, self.steps, *pixels.shape[:2])
         source = ArraySource(pixels[box.place] if box else pixels, self.device)
@@ -293,7 +380,6 @@ class Deblurrer:
         """
         return self._choice.parts(height, width, results)
 
-    @property
     def _model(self) -> Model:
         """The model with early stopping, if any."""
         stopping = self.stopping
@@ -305,6 +391,33 @@ class Deblurrer:
         if not can_rest(self.networks, self.steps):
             return Model(self.networks, self.steps)
         return Model([RestingNetwork(network, stopping.change) for network in self.networks], self.steps)
+
+    def _facts(self) -> dict[str, str]:
+        """What a person wants to know of it, by name."""
+        licence = None if self.weights is None else published(self.weights).licence
+        facts = {
+            "weights": self.name,
+            "network": self._architecture,
+            "parameters": f"{self._parameters:,}" if self._parameters else None,
+            "licence": licence,
+            "steps": f"{'at most ' if self.stopping else ''}{self.iterations}",
+            "device": str(self.device),
+            "precision": self.precision,
+            "engine": self.engine,
+        }
+        return {name: fact for name, fact in facts.items() if fact}
+
+    def __repr__(self) -> str:
+        return f"Deblurrer({', '.join(f'{name}: {fact}' for name, fact in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        """The facts as a table, which notebooks show."""
+        left = 'style="text-align: left"'
+        facts = self._facts().items()
+        rows = "".join(
+            f"<tr><th {left}>{name}</th><td {left}>{escape(fact)}</td></tr>" for name, fact in facts
+        )
+        return f"<table><caption>Deblurrer</caption>{rows}</table>"
 
     def describe(self, sizes: Sequence[tuple[int, int]], within: Box | None = None) -> str:
         """Model, device and estimated time for pictures of these heights and widths, in one line.
@@ -340,6 +453,23 @@ class Deblurrer:
             deque((estimate.cpu() for estimate in self._tensors(probe, early=False)), maxlen=0)
             seconds = time.perf_counter() - started
         return seconds / probe[0, 0].numel() * sum(self._choice.pixels_run(*size) for size in sizes)
+
+    def _together(
+        self, batch: Batch, report: Report | None, every: bool, notify: Notify | None, within: Box | None
+    ) -> Iterator[Image]:
+        """The estimates of all pictures of a batch after each iteration."""
+        shares = [0.0] * len(batch.images)
+
+        def told(number: int, share: float) -> None:
+            shares[number] = share
+            if report is not None:
+                report(sum(shares) / len(shares))
+
+        estimates = [
+            self.progress(image, partial(told, number), every=every, notify=notify, within=within)
+            for number, image in enumerate(batch.images)
+        ]
+        return map(batch.join, zip(*estimates, strict=True))
 
     def _tensors(self, blurred: Tensor, *, early: bool = True) -> Iterator[Tensor]:
         """The estimate of every iteration: (B, 3, H, W) float32 on the device."""
@@ -403,7 +533,7 @@ class Deblurrer:
         """
         wanted = range(self.iterations - results, self.iterations)
         parts = self.parts(*(whole or (source.height, source.width)), results)
-        model = self._model if early else Model(self.networks, self.steps)
+        model = self._model() if early else Model(self.networks, self.steps)
         return run(model, source, parts, wanted, report, notify)
 
 

@@ -82,9 +82,12 @@ class ArraySource:
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
             raise ValueError(f"image must be (H, W, 3) and not empty, not {pixels.shape}")
         if pixels.dtype.name not in WHITE:
-            raise ValueError(f"image must be uint8, uint16 or float32, not {pixels.dtype}")
+            raise ValueError(f"image must be uint8, uint16 or floating point, not {pixels.dtype}")
         if pixels.dtype.name == "float32" and not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError(f"a float32 image must be in [0, 1], not {pixels.min()} to {pixels.max()}")
+            raise ValueError(
+                f"a floating point image must be in [0, 1], not {pixels.min()} to {pixels.max()}: "
+                "divide it by its white value, or clip it"
+            )
         self._pixels, self._device = pixels, device
         self.height, self.width = pixels.shape[:2]
 

@@ -55,16 +55,29 @@ def write_page(path: Path, title: str, before: Picture, after: Picture) -> None:
     Raises:
         UserError: if the file cannot be written, or the pictures are too large for JPEG.
     """
+    write_atomically(path, page(title, before, after).encode())
+
+
+def page(title: str, before: Picture, after: Picture) -> str:
+    """The HTML of `write_page`.
+
+    Args:
+        title: of the page.
+        before: (H, W, 3) pixels in its stored orientation.
+        after: the same photograph with other pixels.
+
+    Raises:
+        UserError: if the pictures are too large for JPEG.
+    """
     height, width = before.upright().pixels.shape[:2]
-    page = Template(files("mtdeblur.media").joinpath("comparison.html").read_text(encoding="utf-8"))
-    content = page.substitute(
+    template = Template(files("mtdeblur.media").joinpath("comparison.html").read_text(encoding="utf-8"))
+    return template.substitute(
         title=escape(plain_name(title)),
         width=width,
         height=height,
         before=_address(before),
         after=_address(after),
     )
-    write_atomically(path, content.encode())
 
 
 def _address(picture: Picture) -> str:

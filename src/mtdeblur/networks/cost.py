@@ -63,7 +63,7 @@ def multiply_accumulates(model: nn.Module, steps: Sequence[Step], *sizes: tuple[
     """Multiply-accumulates of all steps for one picture, in convolutions and matrix products.
 
     Args:
-        model: a registered network, float32, in evaluation mode, on the CPU.
+        model: a registered network, float32, in evaluation mode, on the CPU or PyTorch's "meta" device.
         steps: the steps.
         sizes: heights and widths of pictures, in pixels.
 
@@ -80,7 +80,7 @@ def costs_of_steps(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, i
     operations. Counts for two small pictures determine both coefficients.
 
     Args:
-        model: a registered network, float32, in evaluation mode, on the CPU.
+        model: as for `multiply_accumulates`.
         steps: the steps, in order; each receives the state of the previous one.
         sizes: heights and widths of pictures, in pixels.
 
@@ -89,7 +89,8 @@ def costs_of_steps(model: nn.Module, steps: Sequence[Step], *sizes: tuple[int, i
     """
     networks = members(model)
     side = 2 * math.lcm(*(networks[step.network].contract.multiple for step in steps))
-    probes = _Probe(side, side), _Probe(2 * side, side)
+    device = next((part.device for part in model.parameters()), None)
+    probes = _Probe(side, side, device), _Probe(2 * side, side, device)
     multiple = multiple_of_scales(networks, steps)
     padded = [[-(-length // multiple) * multiple for length in size] for size in sizes]
     known: dict[tuple[int, bool], tuple[int, int]] = {}
@@ -116,10 +117,11 @@ class _Probe:
     Args:
         height: of the picture, in pixels.
         width: of the picture, in pixels.
+        device: of the network.
     """
 
-    def __init__(self, height: int, width: int) -> None:
-        self.picture = self.estimate = torch.zeros(1, 3, height, width)
+    def __init__(self, height: int, width: int, device: torch.device | None) -> None:
+        self.picture = self.estimate = torch.zeros(1, 3, height, width, device=device)
         self.state: State = None
 
     def count(self, network: ProgressiveNetwork) -> int:

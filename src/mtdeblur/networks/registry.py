@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from torch import nn
 
-from mtdeblur.networks.contract import Contract
+from mtdeblur.networks.contract import Contract, Several
 from mtdeblur.networks.convert import ImageToImageConfig, ProgressiveAdapter
 from mtdeblur.networks.deblurgan_v2 import DeblurGANv2, DeblurGANv2Config
 from mtdeblur.networks.deepdeblur import DeepDeblur, DeepDeblurConfig
@@ -104,3 +104,22 @@ def network_options(network: nn.Module) -> tuple[str, dict[str, Any]]:
         if type(network) is entry.network:
             return name, asdict(network.config)  # pyright: ignore[reportArgumentType, reportCallIssue]
     raise ValueError(f"{type(network).__name__} is not in the registry")
+
+
+def model_options(model: nn.Module) -> tuple[str, list[dict[str, Any]]]:
+    """Name of a model's network, and the options of each network if it is `Several`, see `network_options`.
+
+    Raises:
+        ValueError: if the network is not registered.
+    """
+    networks = list(model.networks) if isinstance(model, Several) else [model]
+    described = [network_options(network) for network in networks]
+    return described[0][0], [options for _, options in described]
+
+
+def architecture(model: nn.Module) -> str:
+    """Name of a model's network in the registry; that of its class if it is not registered."""
+    try:
+        return model_options(model)[0]
+    except ValueError:
+        return type(model).__name__

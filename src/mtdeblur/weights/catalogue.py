@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mtdeblur.errors import UserError, one_line, require
-from mtdeblur.weights.foreign import checkpoint_files
+from mtdeblur.weights.foreign import checkpoint_files, is_foreign
+from mtdeblur.weights.hub import HUB, WEIGHTS, fetch
 
 Quality = Literal["fast", "good", "best"]
 """Choices of weights and steps by quality."""
@@ -125,18 +126,13 @@ def offered(quality: Quality = DEFAULT) -> tuple[str, int]:
     )
 
 
-def stopping_of(source: str | Path) -> Stopping | None:
-    """The calibrated thresholds of early stopping for a name of the catalogue; None for others."""
-    entry = catalogue().get(str(source))
-    return None if entry is None else entry.stopping
-
-
 def find_weights(source: str | Path | None = None) -> Path:
     """The weights file or folder of a name or path, downloaded if necessary.
 
     Args:
         source: a name of the catalogue, the path of a file or folder, the path prefix of a TensorFlow
-            checkpoint, or None for the default weights.
+            checkpoint, `hf:OWNER/NAME` or `hf:OWNER/NAME@REVISION` for a model on the Hugging Face Hub, or
+            None for the default weights.
 
     Raises:
         UserError: if there is no such name or file, it cannot be downloaded, or its checksum differs from the
@@ -147,10 +143,14 @@ def find_weights(source: str | Path | None = None) -> Path:
         source, _ = offered()
     if isinstance(source, str) and source in entries:
         return _fetch(source, entries[source])
-    path = Path(source).expanduser()
+    path = fetch(str(source)) if str(source).startswith(HUB) else Path(source).expanduser()
+    inside = path / WEIGHTS
+    if inside.is_file() and not is_foreign(inside):  # the folder of `mtdeblur.weights.pretrained`
+        return inside
     if not path.exists() and not checkpoint_files(path):
         raise UserError(
-            f"there are no weights {str(source)!r}: give a file, a folder, or one of {', '.join(entries)}"
+            f"there are no weights {str(source)!r}: give a file, a folder, hf:OWNER/NAME, or one of "
+            f"{', '.join(entries)}"
         )
     return path
 
@@ -168,7 +168,7 @@ def _fetch(name: str, entry: Weights) -> Path:
 
 
 def _download(name: str, place: HubFile) -> Path:
-    hub = require("huggingface_hub", what=f"downloading the weights {name!r}")
+    hub = require("huggingface_hub", "hub", what=f"downloading the weights {name!r}")
     try:
         return Path(hub.hf_hub_download(place.repo, place.file, revision=place.revision))
     except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mtdeblur.errors import UserError, one_line, whole_number
 from mtdeblur.files.atomic import write_atomically
 from mtdeblur.networks.contract import Several, members
-from mtdeblur.networks.registry import create_network, network_options
+from mtdeblur.networks.registry import create_network, model_options
 from mtdeblur.networks.unroll import MOST_STEPS, Step, default_steps
 from mtdeblur.weights.exported.manifest import is_export, read_manifest
 from mtdeblur.weights.exported.network import ExportedModel
@@ -74,13 +74,11 @@ def save_network(
         ValueError: if the network is not registered, or a weight overflows in `dtype`.
         UserError: if the file cannot be written.
     """
-    parts = list(network.networks) if isinstance(network, Several) else [network]
-    described = [network_options(part) for part in parts]
-    options = [options for _, options in described]
+    name, options = model_options(network)
     tensors = {key: _stored(key, value, dtype) for key, value in network.state_dict().items()}
     header = {
         "format": FORMAT,
-        "network": described[0][0],
+        "network": name,
         "options": json.dumps(options if len(options) > 1 else options[0], sort_keys=True, default=index),
         "notes": json.dumps(dict(notes or {}), sort_keys=True),
         "iterations": json.dumps(_brief(iterations), default=index),
@@ -99,6 +97,17 @@ def read_header(path: Path) -> Header:
             return _header(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise _unreadable(path, error) from None
+
+
+def skeleton(header: Header) -> nn.Module:
+    """The network that a header describes, without tensors: on PyTorch's "meta" device, in evaluation mode.
+
+    Raises:
+        ValueError: if there is no such network, or an option is invalid.
+    """
+    with torch.device("meta"):
+        networks = [create_network(header.network, **options) for options in header.options]
+        return (networks[0] if len(networks) == 1 else Several(networks)).eval()
 
 
 def advised_steps(path: Path) -> tuple[Step, ...] | None:
@@ -193,9 +202,7 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
     try:
         with _open(path) as file:
             header = _header(file.metadata() or {})
-            with torch.device("meta"):
-                networks = [create_network(header.network, **options) for options in header.options]
-                network = networks[0] if len(networks) == 1 else Several(networks)
+            network = skeleton(header)
             steps = choose_steps(default_steps(network), header.steps, iterations, or_fewer)
             if any(step.network >= len(members(network)) for step in steps):
                 raise ValueError("it advises steps of networks that it does not have")
