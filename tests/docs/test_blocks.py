@@ -50,6 +50,7 @@ TESTED_ELSEWHERE = {  # test_documentation.py: with what the pages add, and what
     "docs/adding-an-approach.md",
     "docs/adding-a-dataset.md",
     "docs/exporting.md",
+    "docs/library.md",
 }
 
 
