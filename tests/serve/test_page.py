@@ -1,6 +1,7 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright.
 
-MTDEBLUR_SCREENSHOTS=FOLDER keeps the screenshots that `test_looks` makes.
+MTDEBLUR_SCREENSHOTS=FOLDER gets the screenshots of results that `test_looks` makes; those of the other states
+are in its temporary folder.
 """
 
 import base64
@@ -344,7 +345,7 @@ def test_looks(
     """The page with the shipped weights, from the start to the result."""
     server, address = reachable()
     monkeypatch.setattr(server.queue, "_load", lambda recipe: recipe.load())
-    folder = Path(os.environ.get("MTDEBLUR_SCREENSHOTS") or tmp_path)
+    results = Path(os.environ.get("MTDEBLUR_SCREENSHOTS") or tmp_path)
     page = visit(
         address,
         viewport={"width": width, "height": height},
@@ -356,6 +357,7 @@ def test_looks(
 
     def take(state: str) -> None:
         page.wait_for_timeout(200)
+        folder = tmp_path if state else results
         with Image.open(io.BytesIO(page.screenshot())) as shot:
             shot.convert("RGB").save(folder / f"serve-{name}-{scheme}{state}.webp", quality=80, method=6)
 
