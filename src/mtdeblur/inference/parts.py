@@ -15,6 +15,9 @@ SMALLEST_WINDOW = 128
 SPOOLED = 1.25
 """Cost of keeping rows in files, relative to the work."""
 _IMAGE = 12  # bytes a pixel of three float32 channels
+_GRAPHS = (
+    200 * 2**20
+)  # bytes of the graphs that another runtime compiles for tiles at borders, with their weights
 
 
 class Parts(NamedTuple):
@@ -102,7 +105,8 @@ class Model(NamedTuple):
         compiled = any(getattr(network, "one_size", False) for network in self.networks)
         ahead = parts.rows if compiled else 0  # an iteration runs in bands of full height
         rows = (2 * halo + ahead) * (len(self.steps) - 1) + 2 * (parts.rows + halo)
-        return tile * need.step + (0 if parts.spooled else rows * width * need.held)
+        held = 0 if parts.spooled else rows * width * need.held
+        return tile * need.step + held + (_GRAPHS if compiled else 0)
 
     def fitting(self, height: int, width: int, need: Need, results: int, memory: int) -> Parts:
         """The parts with the least work that fit into so many bytes, or else the smallest."""

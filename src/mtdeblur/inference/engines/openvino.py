@@ -16,6 +16,7 @@ from torch import Tensor
 from mtdeblur.errors import require
 from mtdeblur.inference.engines import cache
 from mtdeblur.inference.engines.graphs import Graph, Kind, facts_of
+from mtdeblur.inference.memory import return_freed_memory
 from mtdeblur.networks.graph import StepGraph
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -183,6 +184,7 @@ class _Compiled:
     def rest(self) -> None:
         """See `Graph`."""
         self._compiled.release_memory()
+        return_freed_memory()  # the next graph's blocks have other sizes
 
     def _empty(self, port: Any) -> Tensor:
         n, h, w, c = (int(side) for side in port.shape)
