@@ -40,6 +40,7 @@ def test_an_export_deblurs_like_its_weights_also_in_tiles_and_with_more_steps(ta
         deblurrer = load(exported(target), **options)
         found = deblurrer(picture(61, 83))
         assert deblurrer.iterations == options.get("iterations", 2)
+        assert deblurrer.engine == {"torch": "pytorch", "onnx": "onnxruntime"}.get(target, target)
         assert np.abs(found.astype(int) - expected).max() <= 1
         assert (found != expected).mean() < 0.01
 

@@ -20,10 +20,14 @@ class TorchEngine:
 
     Args:
         network: prepared by `prepare`.
+
+    Attributes:
+        engine: "pytorch", or what runs the network of an export.
     """
 
     def __init__(self, network: ProgressiveNetwork) -> None:
         self.contract = network.contract
+        self.engine: str = getattr(network, "engine", "pytorch")
         self._network = network
 
     @torch.inference_mode()

@@ -12,7 +12,7 @@ from mtdeblur.errors import UserError, one_line
 from mtdeblur.networks.contract import Contract, ProgressiveNetwork, State, any_size
 from mtdeblur.networks.unroll import Step
 from mtdeblur.weights.exported.manifest import Manifest, Member, check_files, read_manifest
-from mtdeblur.weights.exported.runtimes import RUNTIMES, Run
+from mtdeblur.weights.exported.runtimes import ENGINES, RUNTIMES, Run
 
 
 class ExportedStep:
@@ -20,9 +20,11 @@ class ExportedStep:
 
     Args:
         member: its entry in the manifest.
+        engine: that runs it.
     """
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, engine: str) -> None:
+        self.engine = engine
         self.contract: Contract = member.facts()
         self.bytes_a_pixel = member.bytes_a_pixel
         self.files = {False: member.first, True: member.next}
@@ -74,7 +76,9 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.folder = folder
         self.manifest: Manifest = read_manifest(folder)
-        self._steps = [ExportedStep(member) for member in self.manifest.members]
+        self._steps = [
+            ExportedStep(member, ENGINES[self.manifest.target]) for member in self.manifest.members
+        ]
 
     @property
     def members(self) -> Sequence[ProgressiveNetwork]:

@@ -1,4 +1,4 @@
-"""Runtimes of exports, on the CPU in float32; a new target is a function and a line in `RUNTIMES`."""
+"""Runtimes of exports, on the CPU in float32; a new target is a function and two lines at the end."""
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -98,3 +98,5 @@ RUNTIMES: Mapping[str, Callable[[Path], Run]] = {
     "torch": open_torch,
 }
 """Target to the function that opens a graph; its errors are the runtime's own, of any type."""
+ENGINES: Mapping[str, str] = {"onnx": "onnxruntime", "openvino": "openvino", "torch": "pytorch"}
+"""Target to the name of the engine that runs it."""
