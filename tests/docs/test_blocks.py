@@ -131,18 +131,7 @@ def test_commands_and_their_options_exist(block):
         elif program == "pip":
             check_extras(words)
         else:
-            known = {
-                "python",
-                "python3",
-                ".",
-                "ruff",
-                "pyright",
-                "lint-imports",
-                "pre-commit",
-                ".ci/run",
-                "curl",
-            }
-            assert program in {*known, "mkdocs"}, program
+            assert program in PROGRAMS, program
 
 
 def check_extras(words):
