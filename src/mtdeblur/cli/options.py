@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import re
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,29 +117,21 @@ WeightsOption = Annotated[
         show_default="the default weights",
     ),
 ]
-_ITERATIONS_HELP = (
-    "Number of iterations. auto: a part of the picture is done when an iteration changes it little; "
-    "of a change that motion blur does not explain, less is kept."
-)
-_ITERATIONS_DEFAULT = "auto for the weights of good and best, otherwise as the weights advise"
-IterationsOption = Annotated[
-    str | None,
-    typer.Option(
+
+
+def _iterations(callback: Callable[..., Any]) -> Any:
+    """The option --iterations, with its check."""
+    return typer.Option(
         metavar="NUMBER|auto",
-        callback=iteration_number,
-        help=_ITERATIONS_HELP,
-        show_default=_ITERATIONS_DEFAULT,
-    ),
-]
-IterationsOrNoneOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NUMBER|auto",
-        callback=iteration_number_or_zero,
-        help=_ITERATIONS_HELP,
-        show_default=_ITERATIONS_DEFAULT,
-    ),
-]
+        callback=callback,
+        help="Number of iterations. auto: a part of the picture is done when an iteration changes it little; "
+        "of a change that motion blur does not explain, less is kept.",
+        show_default="auto for the weights of good and best, otherwise as the weights advise",
+    )
+
+
+IterationsOption = Annotated[str | None, _iterations(iteration_number)]
+IterationsOrNoneOption = Annotated[str | None, _iterations(iteration_number_or_zero)]
 DeviceOption = Annotated[
     str,
     typer.Option(metavar="DEVICE", callback=device_name, help="auto, cpu, gpu, cuda, cuda:1, mps or xpu."),
