@@ -1,204 +1,322 @@
-"""Train release weights on a machine that has PyTorch and this working tree, in a given number of minutes.
+"""Train the paper's network on a machine that has PyTorch and this working tree, in a given number of minutes.
 
     python tools/gpu_release.py packs/release runs/release-mtrnn --minutes 9
 
-Checks the device first (20 seconds), then trains the stages of the release one after the other, each from
-the weights of the one before. Weights and histories go into the output folder, in files of at most 16 MB. On
-a CPU the same command rehearses a GPU's run: `--minutes 2 --small`.
+First one-stage, with several optimisers for some seconds each; the best one continues. Then multi-temporal from
+these weights (Section 4.1). An iteration is one launch, see `mtdeblur.training.launches`; Lightning is left out,
+because at 200 steps a second it takes longer than the step. Weights and a history go into the output folder, in
+files of at most 16 MB. On a CPU the same command rehearses a GPU's run: `--minutes 2 --small`.
 """
 
 import argparse
 import json
-import shutil
+import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from mtdeblur.approaches import plans
+from mtdeblur.approaches import at_level_one
 from mtdeblur.data.feeding.pack import Pack
+from mtdeblur.data.feeding.validation import ValidationSet, validation_sets
 from mtdeblur.evaluation.runtime import matrix_product_peak, synchronise
+from mtdeblur.metrics.quality import psnr
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
+from mtdeblur.networks.mtrnn import MTRNN
 from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.batches import open_stream
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import find_config, read_config
+from mtdeblur.training.launches import Feed, FlatNetwork, FlatOptimiser, Iterations, Prepared, train_batch
 from mtdeblur.training.network import build_approach, build_network
-from mtdeblur.training.run import train
+from mtdeblur.weights.store import save_network
 
-STAGES = {"release-mtrnn-start": 0.42, "release-mtrnn": 0.58}
-"""Packaged configuration of each stage and its share of the time."""
-SMALL = {"data.patch": 64, "data.batch": 2, "data.reuse": 4, "validation.every": 20, "validation.photos": 2}
+PART = 8
+"""Patches of a step: short training gains more from more steps than from larger ones."""
+SMALL: dict[str, object] = {"data.patch": 64, "data.batch": 4, "data.reuse": 4, "validation.photos": 2}
+
+
+class Trial(NamedTuple):
+    """An optimiser: its name, the learning rate, and whether residual blocks are changed by Muon."""
+
+    name: str
+    rate: float
+    muon: bool = False
+
+
+TRIALS = (Trial("Adam 2e-4", 2e-4), Trial("Adam 5e-4", 5e-4), Trial("Muon 5e-4", 5e-4, muon=True))
 
 
 def main() -> None:
-    """Check, train, report."""
+    """Check, try, train, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("pack", type=Path, help="training pack")
-    parser.add_argument("output", type=Path, help="folder for weights, history and state")
-    parser.add_argument("--minutes", type=float, default=9.0, help="for all stages together")
+    parser.add_argument("output", type=Path, help="folder for weights and history")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for everything together")
+    parser.add_argument("--trial", type=float, default=20.0, help="seconds for each optimiser")
+    parser.add_argument("--one-stage", type=float, default=0.4, help="share of the time")
     parser.add_argument("--small", action="store_true", help="small patches and batches, for a rehearsal")
-    parser.add_argument("--no-compile", action="store_true", help="run operations one by one")
+    parser.add_argument("--check", action="store_true", help="stop after the checks")
     given = parser.parse_args()
-    begun = time.monotonic()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    given.output.mkdir(parents=True, exist_ok=True)
-    peak = matrix_product_peak(torch.device(device)) / 1e12
-    say(f"{name_of(device)}, PyTorch {torch.__version__}, {peak:.1f} TFLOP/s in bfloat16 products")
-    overrides: dict[str, object] = {"data.pack": given.pack, **(SMALL if given.small else {})}
-    first = find_config(next(iter(STAGES)))
-    check(first, overrides, device)
-    compiled = not given.no_compile and fastest(first, overrides, device)
-    say(f"checks took {time.monotonic() - begun:.0f} s")
-    weights: Path | None = None
-    for stage, share in STAGES.items():
-        more: dict[str, object] = {} if weights is None else {"network.weights": weights}
-        more |= fitting(find_config(stage), {**overrides, **more}, device, compiled)
-        left = 60 * given.minutes - (time.monotonic() - begun)
-        last = stage == list(STAGES)[-1]
-        minutes = max(0.5, (left if last else 60 * given.minutes * share) / 60)
-        config = read_config(find_config(stage), {**overrides, **more})
-        run = given.output / f"run-{stage}"
-        outcome = train(config, run, minutes=minutes, compiled=compiled)
-        weights = Path(given.output / f"{stage}.safetensors")
-        shutil.copyfile(outcome.weights, weights)
-        shutil.copyfile(run / "last.safetensors", given.output / f"{stage}-last.safetensors")
-        shutil.copyfile(run / "history.json", given.output / f"{stage}.json")
-        shutil.copyfile(run / "config.yaml", given.output / f"{stage}.yaml")  # to resume with --resume auto
-        best = json.loads((run / "history.json").read_text())[-1]
-        say(f"{stage}: {best['batches']} batches, gains {best['gains']}")
-    say(f"done after {(time.monotonic() - begun) / 60:.1f} minutes")
+    release = Release(given.pack, given.output, time.monotonic() + 60 * given.minutes, small=given.small)
+    release.check()
+    if given.check:
+        return
+    learners = [release.learner(trial) for trial in TRIALS]
+    scores = [release.train(learner, time.monotonic() + given.trial, hold=True) for learner in learners]
+    best = learners[scores.index(max(scores))]
+    say(f"continuing with {best.trial.name}")
+    left = release.end - time.monotonic()
+    release.train(best, time.monotonic() + given.one_stage * left, final=0.2)
+    release.save("mtrnn-one-stage", best, 1)
+    fuse_anew(best)
+    release.stage = "release-mtrnn"
+    best = best._replace(started=best.steps[0], rate=0.5 * best.rate)
+    release.train(best, release.end - 5, final=0.005)
+    release.save("mtrnn", best, 6)
+    say("done")
+
+
+class Learner(NamedTuple):
+    """A network in training.
+
+    Attributes:
+        trial: its optimiser.
+        iterations: its launches.
+        rate: highest learning rate.
+        started: optimiser steps before this stage.
+        batches: number of the next batch.
+        steps: optimiser steps made, one number.
+    """
+
+    trial: Trial
+    iterations: Iterations
+    rate: float
+    started: int
+    batches: list[int]
+    steps: list[int]
+
+
+class Release:
+    """Data, time and files of the whole run."""
+
+    def __init__(self, pack: Path, output: Path, end: float, *, small: bool) -> None:
+        self.output, self.end, self.begun = output, end, time.monotonic()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.overrides: dict[str, Any] = {"data.pack": pack, **(SMALL if small else {})}
+        self.part = 2 if small else PART
+        self.stage = "release-mtrnn-start"
+        self.history: list[dict[str, Any]] = []
+        output.mkdir(parents=True, exist_ok=True)
+        torch.backends.cudnn.benchmark = True
+        data = Pack(pack)
+        self.stream = open_stream(self.config, data, device=self.device)
+        self.feed = Feed(self.stream)
+        sets = validation_sets(data, limit=self.config.validation.photos)
+        self.sets = [ValidationSet(name, [(a.to(self.device), b.to(self.device)) for a, b in pairs]) for name, pairs in sets]
+        self.compiled = False
+        self.say(f"{self.device_name()}, PyTorch {torch.__version__}; data on the device")
+
+    @property
+    def config(self) -> TrainingConfig:
+        """Of the stage."""
+        return read_config(find_config(self.stage), self.overrides)
+
+    def device_name(self) -> str:
+        """What the device calls itself."""
+        on_cuda = self.device.type == "cuda"
+        return torch.cuda.get_device_name() if on_cuda else f"{torch.get_num_threads()} threads"
+
+    def say(self, line: str) -> None:
+        """Print a line with the time."""
+        say(f"{time.monotonic() - self.begun:6.1f} s: {line}")
+
+    def learner(self, trial: Trial) -> Learner:
+        """The network with its initial weights, recorded."""
+        config = self.config
+        network = build_network(config).to(self.device)
+        for block in repeated_blocks(network) if self.compiled else ():
+            block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
+        flat = FlatNetwork(network, torch.bfloat16)
+        optimiser = FlatOptimiser(flat, config.optimiser, muon=trial.muon)
+        iterations = Iterations(flat, optimiser, (self.part, 3, config.data.patch, config.data.patch))
+        return Learner(trial, iterations, trial.rate, 0, [0], [0])
+
+    def check(self) -> None:
+        """Exit unless batches and losses are sound; choose compiled blocks if they are faster."""
+        peak = matrix_product_peak(self.device) / 1e12
+        self.say(f"{peak:.1f} TFLOP/s in bfloat16 products")
+        repeats = 100 if self.device.type == "cuda" else 2
+        times: dict[bool, float] = {}
+        for self.compiled in (False, True) if self.device.type == "cuda" else (False,):
+            learner = self.learner(TRIALS[-1])
+            self.say(f"recorded, blocks {'compiled' if self.compiled else 'as they are'}")
+            images = torch.rand_like(learner.iterations.inputs.blurred)
+            totals = torch.zeros(1, device=self.device)
+            begun = time.monotonic()
+            for number in range(2 * repeats):
+                if number == repeats:
+                    synchronise(self.device)
+                    begun = time.monotonic()
+                learner.iterations.train(images, [images], totals)
+            synchronise(self.device)
+            times[self.compiled] = (time.monotonic() - begun) / repeats
+            flop = 3 * 736_374 * images[:, 0].numel()
+            speed = flop / times[self.compiled] / 1e12
+            self.say(f"a step of {self.part} patches: {1000 * times[self.compiled]:.2f} ms, {speed:.1f} TFLOP/s")
+        self.compiled = min(times, key=times.__getitem__)
+        for number in range(8):
+            batch = self.feed.take(number)
+            for image in (batch.blurred, batch.goal(1)):
+                if not (bool(image.isfinite().all()) and float(image.min()) >= 0 and float(image.max()) <= 1):
+                    raise SystemExit(f"batch {number} is not sound")
+            self.feed.release(number)
+        begun = time.monotonic()
+        for number in range(8, 32):
+            self.feed.take(number)
+            self.feed.release(number)
+        asked = time.monotonic() - begun
+        synchronise(self.device)
+        made = time.monotonic() - begun
+        self.say(f"a batch of {len(batch.blurred)} is made in {made / 0.024:.1f} ms, {asked / 0.024:.1f} asking")
+        self.feed = Feed(self.stream)
+
+    def train(self, learner: Learner, until: float, *, hold: bool = False, final: float = 0.0) -> float:
+        """Train to a moment; return the gain of the last validation.
+
+        Args:
+            learner: what is trained.
+            until: time of `time.monotonic`.
+            hold: keep the learning rate, instead of a cosine down to a share of it.
+            final: that share.
+        """
+        config, begun = self.config, time.monotonic()
+        approach = build_approach(config, learner.iterations.flat.network)
+        warmup, every = config.optimiser.warmup, max(10.0, (until - begun) / 12)
+        totals, distance = (torch.zeros(length, device=self.device) for length in (8, 1))
+        seen = torch.zeros(8)
+        following, gain = begun + every, -math.inf
+        first_steps = learner.steps[0]
+        for number in count(learner.batches[0]):
+            now = time.monotonic()
+            if now >= min(until, following) or now >= until:
+                synchronise(self.device)
+                gain = self.report(learner, totals, seen, distance, learner.steps[0] - first_steps, now - begun)
+                following = time.monotonic() + every
+                totals.zero_(), distance.zero_(), seen.zero_()
+                if now >= until:
+                    return gain
+            done = 0.0 if hold else min(1.0, (now - begun) / (until - begun))
+            rise = min(1.0, (learner.steps[0] - learner.started + 1) / warmup)
+            rate = learner.rate * rise * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
+            learner.iterations.optimiser.rate.fill_(rate)
+            batch = self.feed.take(number)
+            random = np.random.default_rng((config.seed, number, 19))
+            plan = approach.plan(batch.level, lambda n: int(random.integers(n)))
+            plan = at_level_one(plan) if batch.has_pairs else plan
+            learner.steps[0] += train_batch(learner.iterations, batch, plan, totals)
+            distance += batch.distance
+            seen[: len(plan)] += len(batch.blurred) / self.part
+            self.feed.release(number)
+            learner.batches[0] = number + 1
+            self.feed.prepare(number + 1)
+        raise AssertionError
+
+    def report(
+        self, learner: Learner, totals: Tensor, seen: Tensor, distance: Tensor, steps: int, seconds: float
+    ) -> float:
+        """Validate, and print and keep a row of the history; returns the mean gain of the best iteration."""
+        iterations = 1 if self.stage.endswith("start") else 7
+        gains = {name: row for name, row in self.validate(learner, iterations)}
+        losses = [255 * float(total) / float(n) for total, n in zip(totals, seen, strict=True) if n]
+        before = 255 * float(distance) * self.config.data.batch / self.part / max(1.0, float(seen[0]))
+        row = {
+            "seconds": time.monotonic() - self.begun, "stage": self.stage, "optimiser": learner.trial.name,
+            "batches": learner.batches[0], "steps": learner.steps[0],
+            "rate": float(learner.iterations.optimiser.rate), "norm": float(learner.iterations.optimiser.norm),
+            "blurred": before, "losses": losses, "gains": gains,
+        }  # fmt: skip
+        self.history.append(row)
+        (self.output / "history.json").write_text(json.dumps(self.history, indent=1))
+        shown = "; ".join(f"{name} {' '.join(f'{gain:+.2f}' for gain in row)}" for name, row in gains.items())
+        self.say(
+            f"{learner.trial.name}, batch {learner.batches[0]}, {steps / max(seconds, 1e-9):.0f} steps/s, norm {row['norm']:.3g}, "
+            f"loss {' '.join(f'{loss:.2f}' for loss in losses)} of {before:.2f}; {shown}"
+        )
+        means = [sum(row) / len(row) for row in zip(*gains.values(), strict=True)]
+        return max(means) if all(map(math.isfinite, losses)) else -math.inf
+
+    @torch.no_grad()
+    def validate(self, learner: Learner, iterations: int) -> Iterator[tuple[str, list[float]]]:
+        """Gains in PSNR of the averaged weights after each iteration, in dB, for each set."""
+        flat = learner.iterations.flat
+        with computing_with(flat), torch.autocast(self.device.type, torch.bfloat16):
+            for name, pairs in self.sets:
+                totals = np.zeros(iterations + 1)
+                for blurred, sharp in pairs[: 1 if self.device.type == "cpu" else None]:
+                    images = [blurred, *unroll(members(flat.network), blurred, iterations)]
+                    totals += [float(psnr(stored(image), stored(sharp))) for image in images]
+                means = totals / len(pairs)
+                yield name, [float(value - means[0]) for value in means[1:]]
+
+    def save(self, name: str, learner: Learner, iterations: int) -> None:
+        """Write the averaged weights."""
+        network: nn.Module = build_network(self.config)
+        learner.iterations.flat.copy_to(network, learner.iterations.flat.average.cpu())
+        notes = {"batches": str(learner.batches[0]), "gains": json.dumps(self.history[-1]["gains"])}
+        save_network(self.output / f"{name}.safetensors", network, notes=notes, iterations=iterations)
+
+
+@contextmanager
+def computing_with(flat: FlatNetwork) -> Iterator[None]:
+    """Compute with the averaged weights, operation by operation."""
+    flat.use(flat.average)
+    torch.compiler.set_stance("force_eager")
+    try:
+        yield
+    finally:
+        torch.compiler.set_stance("default")
+        flat.use(flat.values)
+
+
+def fuse_anew(learner: Learner) -> None:
+    """Let the fusion of recurrent feature maps ignore the state at first.
+
+    Without a state both halves of its input are the same (Eq. 4), so the sum of their weights on the first half
+    gives the same first iteration, and maps of any size cannot disturb the following ones.
+    """
+    flat = learner.iterations.flat
+    network = members(flat.network)[0]
+    assert isinstance(network, MTRNN)
+    for values in (flat.values, flat.average):
+        for fuse in (network.fuse1, network.fuse2):
+            assert fuse is not None
+            weight = flat.view_of(fuse.weight, values)
+            half = weight.shape[1] // 2
+            weight[:, :half] += weight[:, half:]
+            weight[:, half:] = 0
+    flat.use(flat.values)
+
+
+def stored(image: Tensor) -> Tensor:
+    """(1, 3, H, W) in [0, 1] to uint8, as a picture is stored."""
+    return image.float().clamp(0, 1).mul(255).round().byte()
 
 
 def say(line: str) -> None:
     """Print a line at once."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
-
-
-def name_of(device: str) -> str:
-    """What the device calls itself."""
-    return torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
-
-
-def check(path: Path, overrides: dict[str, object], device: str) -> None:
-    """Exit unless batches are sound and the device computes what float64 on the CPU does."""
-    config = read_config(path, overrides)
-    data = config.data
-    started = time.monotonic()
-    stream = open_stream(config, Pack(Path(str(data.pack))), device=device)
-    synchronise(torch.device(device))
-    say(f"data on the device after {time.monotonic() - started:.1f} s")
-    for number in range(2 * data.reuse):
-        stream.batch(number)
-    synchronise(torch.device(device))
-    started = time.monotonic()
-    for number in range(2 * data.reuse, 6 * data.reuse):
-        stream.batch(number)
-    asked = time.monotonic() - started
-    synchronise(torch.device(device))
-    each = (time.monotonic() - started) / (4 * data.reuse)
-    asking = 250 * asked / data.reuse
-    say(f"a batch of {data.batch} is made in {1000 * each:.1f} ms, {asking:.1f} of them asking")
-    batch = stream.batch(0)
-    for number in range(100, 100 + data.reuse):
-        batch = stream.batch(number)
-        for image in (batch.blurred, *batch.ladder.values()):
-            if not (bool(image.isfinite().all()) and float(image.min()) >= 0 and float(image.max()) <= 1):
-                raise SystemExit(f"batch {number} is not sound")
-    network = build_network(config)
-    crop = batch.blurred[:1, :, :64, :64].contiguous()
-    exact = last(network.double(), crop.cpu().double())
-    single = last(network.float().to(device), crop).cpu().double()
-    difference = float((single - exact).square().sum().sqrt() / exact.square().sum().sqrt())
-    say(f"float32 differs from float64 on the CPU by {difference:.1e}")
-    if not difference < 1e-2:
-        raise SystemExit("the device computes something else")
-
-
-def fastest(path: Path, overrides: dict[str, object], device: str) -> bool:
-    """Set cudnn's choice by timing where it pays, and say whether compiled blocks do."""
-    config = read_config(path, overrides)
-    best, choice = float("inf"), (False, False)
-    for benchmark, compiled in ((False, False), (True, False), (False, True), (True, True)):
-        torch.backends.cudnn.benchmark = benchmark
-        started = time.monotonic()
-        seconds = seconds_a_step(trained(config, device, compiled), config, config.data.batch)
-        took = time.monotonic() - started
-        variant = f"cudnn.benchmark {benchmark}, compiled {compiled}"
-        say(f"{variant}: {1000 * seconds:.1f} ms, {took:.1f} s with the start")
-        if seconds < 0.97 * best:
-            best, choice = seconds, (benchmark, compiled)
-    torch.backends.cudnn.benchmark = choice[0]
-    return choice[1]
-
-
-def fitting(path: Path, overrides: dict[str, object], device: str, compiled: bool) -> dict[str, object]:
-    """The batch size with the most patches a second, and batches from one validation to the next: a minute.
-
-    A larger batch must be faster by 5 %, since a smaller one makes more optimiser steps of the same patches.
-    """
-    config = read_config(path, overrides)
-    network = trained(config, device, compiled)
-    size, best, seconds = config.data.batch, 0.0, 1.0
-    for batch in (max(1, config.data.batch * part // 4) for part in (2, 4, 8, 16)):
-        try:
-            each = seconds_a_step(network, config, batch)
-        except torch.OutOfMemoryError:
-            say(f"{path.stem}: {batch} patches do not fit in memory")
-            break
-        say(f"{path.stem}: {batch} patches of {config.data.patch}: {batch / each:.0f} patches/s an iteration")
-        if batch / each > 1.05 * best:
-            size, best, seconds = batch, batch / each, each
-    plan = plans(build_approach(config, network), config.approach.levels)
-    iterations = sum(probability * len(goals) for goals, probability in plan)
-    every = max(1, round(60 / (seconds * iterations)))
-    say(f"{path.stem}: batches of {size}, a validation every {every} batches")
-    return {"data.batch": size, "validation.every": every}
-
-
-def trained(config: TrainingConfig, device: str, compiled: bool) -> torch.nn.Module:
-    """The network of a configuration as it is trained."""
-    network = build_network(config).to(device)
-    for block in repeated_blocks(network) if compiled else ():
-        block.compile(dynamic=False)  # pyright: ignore[reportUnknownMemberType]
-    return network
-
-
-def seconds_a_step(network: torch.nn.Module, config: TrainingConfig, batch: int) -> float:
-    """Time of one iteration with its backward pass and optimiser step, after two to warm up."""
-    device = next(network.parameters()).device
-    optimiser = torch.optim.Adam(network.parameters(), fused=True)
-    shape = (batch, 3, config.data.patch, config.data.patch)
-    blurred = torch.rand(shape, device=device).contiguous(memory_format=torch.channels_last)
-    repeats, begun = 20 if device.type == "cuda" else 2, 0.0
-    for number in range(2 + repeats):
-        if number == 2:
-            synchronise(device)
-            begun = time.monotonic()
-        step(network, blurred, optimiser)
-    synchronise(device)
-    return (time.monotonic() - begun) / repeats
-
-
-def step(network: torch.nn.Module, blurred: Tensor, optimiser: torch.optim.Optimizer) -> None:
-    """One iteration, its backward pass and optimiser step."""
-    with torch.autocast(blurred.device.type, torch.bfloat16):
-        estimate, _ = members(network)[0](blurred, blurred, None)
-    optimiser.zero_grad()
-    (estimate - blurred).abs().mean().backward()  # pyright: ignore[reportUnknownMemberType]
-    optimiser.step()
-
-
-@torch.no_grad()
-def last(network: torch.nn.Module, blurred: Tensor) -> Tensor:
-    """The estimate after three iterations."""
-    return list(unroll(members(network), blurred, 3))[-1]
 
 
 if __name__ == "__main__":
