@@ -1,11 +1,12 @@
-"""Train the paper's network on a machine that has PyTorch and this working tree, in a given number of minutes.
+"""Train the paper's network on a machine with PyTorch and this working tree, in a given number of minutes.
 
     python tools/gpu_release.py packs/release runs/release-mtrnn --minutes 9
 
-First one-stage, with several optimisers for some seconds each; the best one continues. Then multi-temporal from
-these weights (Section 4.1). An iteration is one launch, see `mtdeblur.training.launches`; Lightning is left out,
-because at 200 steps a second it takes longer than the step. Weights and a history go into the output folder, in
-files of at most 16 MB. On a CPU the same command rehearses a GPU's run: `--minutes 2 --small`.
+First one-stage, with several optimisers for some seconds each; the best one continues. Then multi-temporal
+from these weights (Section 4.1). An iteration is one launch, see `mtdeblur.training.launches`; at 150 steps
+a second Lightning would take longer than the step, so it is left out. Weights and a history go into the
+output folder, in files of at most 16 MB. On a CPU the same command rehearses a GPU's run:
+`--minutes 2 --small`.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -37,12 +38,15 @@ from mtdeblur.networks.unroll import unroll
 from mtdeblur.training.batches import open_stream
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import find_config, read_config
-from mtdeblur.training.launches import Feed, FlatNetwork, FlatOptimiser, Iterations, Prepared, train_batch
+from mtdeblur.training.flat import FlatNetwork, FlatOptimiser
+from mtdeblur.training.launches import Feed, Iterations, train_batch
 from mtdeblur.training.network import build_approach, build_network
 from mtdeblur.weights.store import save_network
 
 PART = 8
 """Patches of a step: short training gains more from more steps than from larger ones."""
+FLOP = 3 * 736_374
+"""Floating-point operations of a step per pixel: a backward pass costs two forward passes."""
 SMALL: dict[str, object] = {"data.patch": 64, "data.batch": 4, "data.reuse": 4, "validation.photos": 2}
 
 
@@ -54,7 +58,7 @@ class Trial(NamedTuple):
     muon: bool = False
 
 
-TRIALS = (Trial("Adam 2e-4", 2e-4), Trial("Adam 5e-4", 5e-4), Trial("Muon 5e-4", 5e-4, muon=True))
+TRIALS = (Trial("Adam 3e-4", 3e-4), Trial("Muon 5e-4", 5e-4, muon=True), Trial("Muon 2e-3", 2e-3, muon=True))
 
 
 def main() -> None:
@@ -123,7 +127,12 @@ class Release:
         self.stream = open_stream(self.config, data, device=self.device)
         self.feed = Feed(self.stream)
         sets = validation_sets(data, limit=self.config.validation.photos)
-        self.sets = [ValidationSet(name, [(a.to(self.device), b.to(self.device)) for a, b in pairs]) for name, pairs in sets]
+        self.sets = [
+            ValidationSet(
+                name, [(blurred.to(self.device), sharp.to(self.device)) for blurred, sharp in pairs]
+            )
+            for name, pairs in sets
+        ]
         self.compiled = False
         self.say(f"{self.device_name()}, PyTorch {torch.__version__}; data on the device")
 
@@ -158,7 +167,8 @@ class Release:
         self.say(f"{peak:.1f} TFLOP/s in bfloat16 products")
         repeats = 100 if self.device.type == "cuda" else 2
         times: dict[bool, float] = {}
-        for self.compiled in (False, True) if self.device.type == "cuda" else (False,):
+        for compiled in (False, True) if self.device.type == "cuda" else (False,):
+            self.compiled = compiled
             learner = self.learner(TRIALS[-1])
             self.say(f"recorded, blocks {'compiled' if self.compiled else 'as they are'}")
             images = torch.rand_like(learner.iterations.inputs.blurred)
@@ -170,10 +180,9 @@ class Release:
                     begun = time.monotonic()
                 learner.iterations.train(images, [images], totals)
             synchronise(self.device)
-            times[self.compiled] = (time.monotonic() - begun) / repeats
-            flop = 3 * 736_374 * images[:, 0].numel()
-            speed = flop / times[self.compiled] / 1e12
-            self.say(f"a step of {self.part} patches: {1000 * times[self.compiled]:.2f} ms, {speed:.1f} TFLOP/s")
+            times[compiled] = (time.monotonic() - begun) / repeats
+            speed = FLOP * images[:, 0].numel() / times[compiled] / 1e12
+            self.say(f"a step of {self.part} patches: {1000 * times[compiled]:.2f} ms, {speed:.1f} TFLOP/s")
         self.compiled = min(times, key=times.__getitem__)
         for number in range(8):
             batch = self.feed.take(number)
@@ -188,7 +197,8 @@ class Release:
         asked = time.monotonic() - begun
         synchronise(self.device)
         made = time.monotonic() - begun
-        self.say(f"a batch of {len(batch.blurred)} is made in {made / 0.024:.1f} ms, {asked / 0.024:.1f} asking")
+        size = self.config.data.batch
+        self.say(f"a batch of {size} is made in {made / 0.024:.1f} ms, {asked / 0.024:.1f} of them asking")
         self.feed = Feed(self.stream)
 
     def train(self, learner: Learner, until: float, *, hold: bool = False, final: float = 0.0) -> float:
@@ -211,9 +221,12 @@ class Release:
             now = time.monotonic()
             if now >= min(until, following) or now >= until:
                 synchronise(self.device)
-                gain = self.report(learner, totals, seen, distance, learner.steps[0] - first_steps, now - begun)
+                gain = self.report(
+                    learner, totals, seen, distance, learner.steps[0] - first_steps, now - begun
+                )
                 following = time.monotonic() + every
-                totals.zero_(), distance.zero_(), seen.zero_()
+                for total in (totals, distance, seen):
+                    total.zero_()
                 if now >= until:
                     return gain
             done = 0.0 if hold else min(1.0, (now - begun) / (until - begun))
@@ -222,7 +235,7 @@ class Release:
             learner.iterations.optimiser.rate.fill_(rate)
             batch = self.feed.take(number)
             random = np.random.default_rng((config.seed, number, 19))
-            plan = approach.plan(batch.level, lambda n: int(random.integers(n)))
+            plan = approach.plan(batch.level, random.integers)
             plan = at_level_one(plan) if batch.has_pairs else plan
             learner.steps[0] += train_batch(learner.iterations, batch, plan, totals)
             distance += batch.distance
@@ -237,20 +250,20 @@ class Release:
     ) -> float:
         """Validate, and print and keep a row of the history; returns the mean gain of the best iteration."""
         iterations = 1 if self.stage.endswith("start") else 7
-        gains = {name: row for name, row in self.validate(learner, iterations)}
+        gains = dict(self.validate(learner, iterations))
         losses = [255 * float(total) / float(n) for total, n in zip(totals, seen, strict=True) if n]
         before = 255 * float(distance) * self.config.data.batch / self.part / max(1.0, float(seen[0]))
-        row = {
+        entry = {
             "seconds": time.monotonic() - self.begun, "stage": self.stage, "optimiser": learner.trial.name,
             "batches": learner.batches[0], "steps": learner.steps[0],
             "rate": float(learner.iterations.optimiser.rate), "norm": float(learner.iterations.optimiser.norm),
             "blurred": before, "losses": losses, "gains": gains,
         }  # fmt: skip
-        self.history.append(row)
+        self.history.append(entry)
         (self.output / "history.json").write_text(json.dumps(self.history, indent=1))
         shown = "; ".join(f"{name} {' '.join(f'{gain:+.2f}' for gain in row)}" for name, row in gains.items())
         self.say(
-            f"{learner.trial.name}, batch {learner.batches[0]}, {steps / max(seconds, 1e-9):.0f} steps/s, norm {row['norm']:.3g}, "
+            f"{learner.trial.name}, batch {learner.batches[0]}, {steps / max(seconds, 1e-9):.0f} steps/s, "
             f"loss {' '.join(f'{loss:.2f}' for loss in losses)} of {before:.2f}; {shown}"
         )
         means = [sum(row) / len(row) for row in zip(*gains.values(), strict=True)]
@@ -278,7 +291,7 @@ class Release:
 
 
 @contextmanager
-def computing_with(flat: FlatNetwork) -> Iterator[None]:
+def computing_with(flat: FlatNetwork) -> Generator[None]:
     """Compute with the averaged weights, operation by operation."""
     flat.use(flat.average)
     torch.compiler.set_stance("force_eager")
@@ -292,8 +305,8 @@ def computing_with(flat: FlatNetwork) -> Iterator[None]:
 def fuse_anew(learner: Learner) -> None:
     """Let the fusion of recurrent feature maps ignore the state at first.
 
-    Without a state both halves of its input are the same (Eq. 4), so the sum of their weights on the first half
-    gives the same first iteration, and maps of any size cannot disturb the following ones.
+    Without a state both halves of its input are the same (Eq. 4), so the sum of their weights on the first
+    half gives the same first iteration, and maps of any size cannot disturb the following ones.
     """
     flat = learner.iterations.flat
     network = members(flat.network)[0]

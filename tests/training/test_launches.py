@@ -8,7 +8,8 @@ from mtdeblur.approaches import MultiTemporal
 from mtdeblur.networks.contract import State
 from mtdeblur.networks.mtrnn import MTRNN, MTRNNConfig
 from mtdeblur.training.config import OptimiserConfig
-from mtdeblur.training.launches import FlatNetwork, FlatOptimiser, Iterations, Prepared, orthogonal, train_batch
+from mtdeblur.training.flat import FlatNetwork, FlatOptimiser, orthogonal
+from mtdeblur.training.launches import Iterations, Prepared, train_batch
 
 SETTINGS = OptimiserConfig(clip=0.05, ema=0.9)
 RATE = 1e-3

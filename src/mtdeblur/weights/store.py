@@ -22,6 +22,8 @@ from mtdeblur.weights.foreign import is_foreign, load_foreign
 from mtdeblur.weights.tensors import OURS, check_finite, is_safetensors
 
 FORMAT = f"{OURS}1"
+SCALE = ":scale"
+"""Ending of the name of the scales of a tensor that is stored in 8 bits."""
 
 
 class Header(NamedTuple):
@@ -68,14 +70,17 @@ def save_network(
         notes: free text for the header, such as the recipe or the commit.
         iterations: the best number of iterations for these weights, or the steps themselves; None for the
             network's default.
-        dtype: floating point type of the stored weights.
+        dtype: type of the stored weights. int8: tensors with two or more dimensions are rounded to 8 bits,
+            with a scale for each output channel (the first dimension), and the others are float16.
 
     Raises:
-        ValueError: if the network is not registered, or a weight overflows in `dtype`.
+        ValueError: if the network is not registered, or a weight is not finite or overflows in `dtype`.
         UserError: if the file cannot be written.
     """
     name, options = model_options(network)
-    tensors = {key: _stored(key, value, dtype) for key, value in network.state_dict().items()}
+    tensors: dict[str, Tensor] = {}
+    for key, value in network.state_dict().items():
+        tensors |= _stored(key, value, dtype)
     header = {
         "format": FORMAT,
         "network": name,
@@ -207,7 +212,8 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
             if any(step.network >= len(members(network)) for step in steps):
                 raise ValueError("it advises steps of networks that it does not have")
             unused = _unused(network, {step.network for step in steps}) if only_needed else set[str]()
-            tensors = {key: file.get_tensor(key) for key in file.keys() if key not in unused}  # noqa: SIM118
+            keys = [key for key in file.keys() if key.removesuffix(SCALE) not in unused]  # noqa: SIM118
+            tensors = _scaled({key: file.get_tensor(key) for key in keys})
             if wrong := set(tensors) ^ (set(network.state_dict()) - unused):
                 raise ValueError(f"missing or unexpected tensors: {', '.join(sorted(wrong))}")
             check_finite(tensors)
@@ -262,13 +268,35 @@ def _open(path: Path) -> Any:
     return safe_open(path, framework="pt")
 
 
-def _stored(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
+def _stored(key: str, value: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A tensor as it is stored, and its scales if it is rounded to 8 bits."""
+    value = value.detach().cpu()
     if not value.is_floating_point():
-        return value.cpu().contiguous()
-    cast = value.detach().to("cpu", dtype).contiguous()
+        return {key: value.contiguous()}
+    rounded = dtype is torch.int8 and value.dim() > 1
+    cast = value.float() if rounded else value.to(torch.float16 if dtype is torch.int8 else dtype)
     if not torch.isfinite(cast).all():
         raise ValueError(f"weight {key} is not finite as {dtype}")
-    return cast
+    if not rounded:
+        return {key: cast.contiguous()}
+    scale = cast.flatten(1).abs().amax(dim=1) / 127  # (output channels,)
+    steps = cast / _along_first(scale, cast).clamp(min=torch.finfo(torch.float32).tiny)
+    return {key: steps.round().to(torch.int8).contiguous(), f"{key}{SCALE}": scale}
+
+
+def _scaled(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors without scales: those stored in 8 bits as float32."""
+    values = {key: value for key, value in tensors.items() if not key.endswith(SCALE)}
+    for key, scale in tensors.items():
+        if key.endswith(SCALE):
+            value = values[name := key.removesuffix(SCALE)]
+            values[name] = value.float() * _along_first(scale, value)
+    return values
+
+
+def _along_first(scale: Tensor, value: Tensor) -> Tensor:
+    """Scales (N,) in a shape that multiplies a tensor (N, ...)."""
+    return scale.view(-1, *(1,) * (value.dim() - 1))
 
 
 def _header(metadata: Mapping[str, str]) -> Header:
