@@ -45,6 +45,9 @@ from mtdeblur.weights.store import save_network
 
 PART = 8
 """Patches of a step: short training gains more from more steps than from larger ones."""
+LATER = 0.2
+"""Learning rate of the second stage, relative to the first: with 0.5 it lost two thirds of the first stage's
+gain and regained it only as the rate fell below this share, see docs/experiments/gpu.md."""
 FLOP = 3 * 736_374
 """Floating-point operations of a step per pixel: a backward pass costs two forward passes."""
 SMALL: dict[str, object] = {"data.patch": 64, "data.batch": 4, "data.reuse": 4, "validation.photos": 2}
@@ -85,7 +88,7 @@ def main() -> None:
     release.save("mtrnn-one-stage", best, 1)
     fuse_anew(best)
     release.stage = "release-mtrnn"
-    best = best._replace(started=best.steps[0], rate=0.5 * best.rate)
+    best = best._replace(started=best.steps[0], rate=LATER * best.rate)
     release.train(best, release.end - 5, final=0.005)
     release.save("mtrnn", best, 6)
     say("done")
@@ -253,15 +256,22 @@ class Release:
         gains = dict(self.validate(learner, iterations))
         losses = [255 * float(total) / float(n) for total, n in zip(totals, seen, strict=True) if n]
         before = 255 * float(distance) * self.config.data.batch / self.part / max(1.0, float(seen[0]))
+        optimiser = learner.iterations.optimiser
         entry = {
-            "seconds": time.monotonic() - self.begun, "stage": self.stage, "optimiser": learner.trial.name,
-            "batches": learner.batches[0], "steps": learner.steps[0],
-            "rate": float(learner.iterations.optimiser.rate), "norm": float(learner.iterations.optimiser.norm),
-            "blurred": before, "losses": losses, "gains": gains,
-        }  # fmt: skip
+            "seconds": time.monotonic() - self.begun,
+            "stage": self.stage,
+            "optimiser": learner.trial.name,
+            "batches": learner.batches[0],
+            "steps": learner.steps[0],
+            "rate": float(optimiser.rate),
+            "norm": float(optimiser.norm),
+            "blurred": before,
+            "losses": losses,
+            "gains": gains,
+        }
         self.history.append(entry)
         (self.output / "history.json").write_text(json.dumps(self.history, indent=1))
-        shown = "; ".join(f"{name} {' '.join(f'{gain:+.2f}' for gain in row)}" for name, row in gains.items())
+        shown = "; ".join(f"{name} {signed(row)}" for name, row in gains.items())
         self.say(
             f"{learner.trial.name}, batch {learner.batches[0]}, {steps / max(seconds, 1e-9):.0f} steps/s, "
             f"loss {' '.join(f'{loss:.2f}' for loss in losses)} of {before:.2f}; {shown}"
@@ -324,6 +334,11 @@ def fuse_anew(learner: Learner) -> None:
 def stored(image: Tensor) -> Tensor:
     """(1, 3, H, W) in [0, 1] to uint8, as a picture is stored."""
     return image.float().clamp(0, 1).mul(255).round().byte()
+
+
+def signed(gains: list[float]) -> str:
+    """Gains in dB with their signs."""
+    return " ".join(f"{gain:+.2f}" for gain in gains)
 
 
 def say(line: str) -> None:
