@@ -63,7 +63,7 @@ def release(
         )
     path = HERE / "catalogue.json"
     catalogue = json.loads(path.read_text())
-    entry = catalogue.setdefault(name, {"licence": "MIT", "training_data": [], "default": False})
+    entry = catalogue.setdefault(name, {"licence": "MIT", "training_data": []})
     entry |= {
         "file": file.name,
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
