@@ -89,6 +89,22 @@ def estimates() -> dict[str, Any]:
     return figures
 
 
+def iterations() -> dict[str, Any]:
+    """A part of the most blurred exposure of a photograph after each iteration of the paper's network."""
+    deblurrer = load("mtrnn-mixed", iterations=4)
+    rows: list[list[Panel]] = []
+    for photograph in ("astronaut", "coffee"):
+        blurred, sharp = _most_blurred(photograph)
+        part = furthest_part(blurred, sharp)
+        shown = {"blurred": blurred}
+        shown |= {f"iteration {n}": np.asarray(e) for n, e in enumerate(deblurrer.progress(blurred), 1)}
+        panels = [
+            Panel(picture[part], f"{name}, {psnr(picture, sharp):.2f} dB") for name, picture in shown.items()
+        ]
+        rows.append([*panels, Panel(sharp[part], "sharp")])
+    return {"iterations": _rows(rows)}
+
+
 def weights() -> dict[str, Any]:
     """The most blurred exposure of each photograph, of the cat the least blurred, by each quality.
 
@@ -97,18 +113,15 @@ def weights() -> dict[str, Any]:
     deblurrers = {quality: load(quality=quality) for quality in ("fast", "good", "best")}
     figures: dict[str, Any] = {}
     for photograph in ("astronaut", "coffee", "rocket", "chelsea"):
-        pairs = [
-            simulate_pair(_photograph(photograph), f"{photograph}-{number}", SETTINGS) for number in range(4)
-        ]
         cat = photograph == "chelsea"
-        blurred, sharp = (max if cat else min)(pairs, key=lambda pair: psnr(*pair))
+        blurred, sharp = _most_blurred(photograph, least=cat)
         results = {quality: deblurrer(blurred) for quality, deblurrer in deblurrers.items()}
         part = furthest_part(np.asarray(results["fast"]) if cat else blurred, sharp)
         figures[f"weights-{photograph}"] = _compared(blurred, sharp, results, part)
     return figures
 
 
-FIGURES: Sequence[Callable[[], dict[str, Any]]] = (levels, fig1, estimates, weights)
+FIGURES: Sequence[Callable[[], dict[str, Any]]] = (levels, fig1, estimates, iterations, weights)
 
 
 def main() -> None:
@@ -129,6 +142,14 @@ def _photograph(exposure: str) -> Any:
     """The photograph of an exposure such as `coffee-1`, prepared for the simulated camera."""
     (found,) = (p for p in public_domain_photographs() if p.name == exposure.split("-")[0])
     return prepare(found.read(), found.name, SETTINGS.longest, SETTINGS.motion)
+
+
+def _most_blurred(photograph: str, *, least: bool = False) -> tuple[Pixels, Pixels]:
+    """The most or the least blurred of four exposures of a photograph, and the sharp picture."""
+    pairs = [
+        simulate_pair(_photograph(photograph), f"{photograph}-{number}", SETTINGS) for number in range(4)
+    ]
+    return (max if least else min)(pairs, key=lambda pair: psnr(*pair))
 
 
 def _compared(blurred: Pixels, sharp: Pixels, results: Mapping[str, Any], part: Part) -> Any:

@@ -19,7 +19,10 @@ OUTSIDE = {
     "README.md": "overview.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
-    **{f"{CARDS}/{name}.md": f"cards/{name}.md" for name in ("maxim-mixed", "maxim-gopro", "mtnaf-small", "mtrnn-mixed")},
+    **{
+        f"{CARDS}/{name}.md": f"cards/{name}.md"
+        for name in ("maxim-mixed", "maxim-gopro", "mtnaf-small", "mtrnn-mixed")
+    },
 }
 """Path in the repository to path on the site."""
 
