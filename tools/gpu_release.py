@@ -41,7 +41,7 @@ from mtdeblur.training.config_file import find_config, read_config
 from mtdeblur.training.flat import FlatNetwork, FlatOptimiser
 from mtdeblur.training.launches import Feed, Iterations, train_batch
 from mtdeblur.training.network import build_approach, build_network
-from mtdeblur.weights.store import save_network
+from mtdeblur.weights.store import read_header, save_network
 
 PART = 8
 """Patches of a step: short training gains more from more steps than from larger ones."""
@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0, help="for everything together")
     parser.add_argument("--trial", type=float, default=20.0, help="seconds for each optimiser")
     parser.add_argument("--one-stage", type=float, default=0.4, help="share of the time")
+    parser.add_argument("--weights", type=Path, help="continue these, multi-temporal only")
     parser.add_argument("--small", action="store_true", help="small patches and batches, for a rehearsal")
     parser.add_argument("--check", action="store_true", help="stop after the checks")
     given = parser.parse_args()
@@ -79,19 +80,33 @@ def main() -> None:
     release.check()
     if given.check:
         return
+    best = (
+        continued(release, given.weights) if given.weights else begun(release, given.trial, given.one_stage)
+    )
+    release.stage = "release-mtrnn"
+    release.train(best._replace(rate=LATER * best.rate), release.end - 5, final=0.005)
+    release.save("mtrnn", best, 6)
+    say("done")
+
+
+def continued(release: "Release", weights: Path) -> "Learner":
+    """A learner with the weights of an earlier run and batches that it has not seen."""
+    release.overrides["network.weights"] = weights
+    learner = release.learner(next(trial for trial in TRIALS if trial.muon))
+    return learner._replace(batches=[int(read_header(weights).notes.get("batches", 0))])
+
+
+def begun(release: "Release", trial_seconds: float, share: float) -> "Learner":
+    """The best of several learners after a share of the time one-stage, ready for the second stage."""
     learners = [release.learner(trial) for trial in TRIALS]
-    scores = [release.train(learner, time.monotonic() + given.trial, hold=True) for learner in learners]
+    scores = [release.train(learner, time.monotonic() + trial_seconds, hold=True) for learner in learners]
     best = learners[scores.index(max(scores))]
     say(f"continuing with {best.trial.name}")
     left = release.end - time.monotonic()
-    release.train(best, time.monotonic() + given.one_stage * left, final=0.2)
+    release.train(best, time.monotonic() + share * left, final=0.2)
     release.save("mtrnn-one-stage", best, 1)
     fuse_anew(best)
-    release.stage = "release-mtrnn"
-    best = best._replace(started=best.steps[0], rate=LATER * best.rate)
-    release.train(best, release.end - 5, final=0.005)
-    release.save("mtrnn", best, 6)
-    say("done")
+    return best._replace(started=best.steps[0])
 
 
 class Learner(NamedTuple):

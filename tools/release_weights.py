@@ -40,7 +40,7 @@ def release(
     if start is not None:
         mix(network, load_network(start), share)
         notes = notes | {"mixed": f"{share:g} of these, {1 - share:g} of {start.name}"}
-    save_network(file, network, notes=notes, iterations=iterations)
+    save_network(file, network, notes=notes, iterations=iterations, compact=True)
     deblurrer = load(file, iterations=iterations + further, precision="float32")
     quality: list[dict[str, Any]] = []
     for item in dataset or []:

@@ -46,7 +46,7 @@ def test_every_shipped_file_is_the_one_described_and_has_a_card(name):
 
 
 def test_the_weights_that_ship_are_not_too_large_together():
-    assert sum(path.stat().st_size for path in FILES.iterdir()) < 65e6
+    assert sum(path.stat().st_size for path in FILES.iterdir()) < 50e6
 
 
 def test_no_name_means_what_a_good_quality_takes():

@@ -186,4 +186,8 @@ def test_the_release_is_what_ships():
     assert sum(math.prod(value.shape) for value in state.values()) == 22_207_605
     for (name, value), other in zip(state.items(), shipped.items(), strict=True):
         assert name == other[0]
-        assert torch.equal(value.half().float(), other[1]), name
+        if value.dim() > 1:  # rounded to 12 bits of each output channel
+            step = value.half().float().flatten(1).abs().amax(dim=1) / 2047
+            assert ((value - other[1]).abs().flatten(1).amax(dim=1) <= step).all(), name
+        else:
+            assert torch.equal(value.half().float(), other[1]), name

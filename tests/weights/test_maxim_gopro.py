@@ -37,7 +37,7 @@ def test_severe_blur_becomes_as_sharp_as_measured_after_one_two_and_three_steps(
     assert means[2] > 32.4
 
 
-def test_every_stage_gives_the_original_graph_s_output_but_for_weights_rounded_to_float16():
+def test_every_stage_gives_the_original_graph_s_output_but_for_weights_rounded_to_12_bits():
     network = load_network(find_weights("maxim-gopro"))
     for file in (Path(str(DATA)).parent / "weights" / "reference").glob("*.npz"):
         reference = np.load(file)
@@ -47,5 +47,5 @@ def test_every_stage_gives_the_original_graph_s_output_but_for_weights_rounded_t
         for number, estimate in enumerate(estimates):
             if f"s{number}" in reference:
                 expected = torch.from_numpy(reference[f"s{number}"]).permute(0, 3, 1, 2)
-                torch.testing.assert_close(estimate, expected, rtol=0, atol=2e-3)
-                assert (estimate - expected).abs().mean() < 2e-4
+                torch.testing.assert_close(estimate, expected, rtol=0, atol=3e-3)
+                assert (estimate - expected).abs().mean() < 3e-4

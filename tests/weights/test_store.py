@@ -104,6 +104,40 @@ def test_weights_are_stored_as_float16_and_loaded_as_float32(network, tmp_path):
         assert torch.equal(value.half().float(), loaded)
 
 
+def test_compact_weights_are_within_half_a_step_of_their_output_channel(network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    with torch.no_grad():
+        next(network.parameters())[0] = 0  # a channel without a scale
+    save_network(path, network, compact=True)
+    loaded = load_network(path).state_dict()
+    for key, value in network.state_dict().items():
+        assert loaded[key].dtype is torch.float32
+        if value.dim() > 1:
+            rows = value.flatten(1).double().numpy()
+            half_a_step = abs(rows).max(axis=1, keepdims=True) / 2047 / 2
+            assert (abs(loaded[key].flatten(1).double().numpy() - rows) <= 1.001 * half_a_step).all()
+        else:
+            assert torch.equal(loaded[key], value.half().float())
+    stored = load_file(path)
+    for key, value in network.state_dict().items():
+        parts = [tensor.nbytes for name, tensor in stored.items() if name in (key, f"{key}:low")]
+        assert sum(parts) == (-(-3 * value.numel() // 2) if value.dim() > 1 else 2 * value.numel())
+
+
+@pytest.mark.parametrize("part", [":scale", ":low"])
+def test_compact_weights_with_a_missing_part_are_refused(part, network, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_network(path, network, compact=True)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    missing = next(key for key in tensors if key.endswith(part))
+    del tensors[missing]
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(UserError, match=f"{missing} is missing"):
+        load_network(path)
+
+
 def test_a_weight_beyond_float16_is_refused_and_nothing_is_written(network, tmp_path):
     path = tmp_path / "small.safetensors"
     save_network(path, network)

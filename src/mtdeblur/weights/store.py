@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtdeblur.errors import UserError, one_line, whole_number
 from mtdeblur.files.atomic import write_atomically
@@ -22,8 +23,10 @@ from mtdeblur.weights.foreign import is_foreign, load_foreign
 from mtdeblur.weights.tensors import OURS, check_finite, is_safetensors
 
 FORMAT = f"{OURS}1"
-SCALE = ":scale"
-"""Ending of the name of the scales of a tensor that is stored in 8 bits."""
+SCALE, LOW = ":scale", ":low"
+"""Endings of the names of the scales and the low 4 bits of a tensor that is stored in 12 bits."""
+LARGEST = 2047
+"""Largest value in 12 bits."""
 
 
 class Header(NamedTuple):
@@ -61,6 +64,7 @@ def save_network(
     notes: Mapping[str, str] | None = None,
     iterations: int | Sequence[Step] | None = None,
     dtype: torch.dtype = torch.float16,
+    compact: bool = False,
 ) -> None:
     """Write a network's weights atomically as one safetensors file.
 
@@ -70,8 +74,9 @@ def save_network(
         notes: free text for the header, such as the recipe or the commit.
         iterations: the best number of iterations for these weights, or the steps themselves; None for the
             network's default.
-        dtype: type of the stored weights. int8: tensors with two or more dimensions are rounded to 8 bits,
-            with a scale for each output channel (the first dimension), and the others are float16.
+        dtype: floating point type of the stored weights.
+        compact: round tensors with two or more dimensions to 12 bits, with a scale for each output channel
+            (the first dimension); a quarter smaller than float16.
 
     Raises:
         ValueError: if the network is not registered, or a weight is not finite or overflows in `dtype`.
@@ -80,7 +85,7 @@ def save_network(
     name, options = model_options(network)
     tensors: dict[str, Tensor] = {}
     for key, value in network.state_dict().items():
-        tensors |= _stored(key, value, dtype)
+        tensors |= _stored(key, value, dtype, compact)
     header = {
         "format": FORMAT,
         "network": name,
@@ -212,8 +217,8 @@ def _load(path: Path, iterations: int | None, or_fewer: bool = False, only_neede
             if any(step.network >= len(members(network)) for step in steps):
                 raise ValueError("it advises steps of networks that it does not have")
             unused = _unused(network, {step.network for step in steps}) if only_needed else set[str]()
-            keys = [key for key in file.keys() if key.removesuffix(SCALE) not in unused]  # noqa: SIM118
-            tensors = _scaled({key: file.get_tensor(key) for key in keys})
+            keys = [key for key in file.keys() if key.partition(":")[0] not in unused]  # noqa: SIM118
+            tensors = _unpacked({key: file.get_tensor(key) for key in keys})
             if wrong := set(tensors) ^ (set(network.state_dict()) - unused):
                 raise ValueError(f"missing or unexpected tensors: {', '.join(sorted(wrong))}")
             check_finite(tensors)
@@ -268,29 +273,44 @@ def _open(path: Path) -> Any:
     return safe_open(path, framework="pt")
 
 
-def _stored(key: str, value: Tensor, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A tensor as it is stored, and its scales if it is rounded to 8 bits."""
+def _stored(key: str, value: Tensor, dtype: torch.dtype, compact: bool) -> dict[str, Tensor]:
+    """A tensor as it is stored: in 12 bits as its high 8 bits, its low 4 bits and its scales."""
     value = value.detach().cpu()
     if not value.is_floating_point():
         return {key: value.contiguous()}
-    rounded = dtype is torch.int8 and value.dim() > 1
-    cast = value.float() if rounded else value.to(torch.float16 if dtype is torch.int8 else dtype)
+    compact &= value.dim() > 1
+    cast = value.float() if compact else value.to(dtype)
     if not torch.isfinite(cast).all():
         raise ValueError(f"weight {key} is not finite as {dtype}")
-    if not rounded:
+    if not compact:
         return {key: cast.contiguous()}
-    scale = cast.flatten(1).abs().amax(dim=1) / 127  # (output channels,)
+    scale = cast.flatten(1).abs().amax(dim=1) / LARGEST  # (output channels,)
     steps = cast / _along_first(scale, cast).clamp(min=torch.finfo(torch.float32).tiny)
-    return {key: steps.round().to(torch.int8).contiguous(), f"{key}{SCALE}": scale}
+    whole = steps.round().to(torch.int16).contiguous()
+    low = functional.pad((whole & 15).flatten().byte(), (0, whole.numel() % 2))
+    return {
+        key: (whole >> 4).to(torch.int8),
+        f"{key}{LOW}": low[::2] | low[1::2] << 4,
+        f"{key}{SCALE}": scale,
+    }
 
 
-def _scaled(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without scales: those stored in 8 bits as float32."""
-    values = {key: value for key, value in tensors.items() if not key.endswith(SCALE)}
-    for key, scale in tensors.items():
-        if key.endswith(SCALE):
-            value = values[name := key.removesuffix(SCALE)]
-            values[name] = value.float() * _along_first(scale, value)
+def _unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by their names in the network; those stored in 12 bits as float32.
+
+    Raises:
+        ValueError: if a part of one is missing.
+    """
+    values = {key: value for key, value in tensors.items() if ":" not in key}
+    for key, value in values.items():
+        if value.dtype is not torch.int8:
+            continue
+        for part in (LOW, SCALE):
+            if f"{key}{part}" not in tensors:
+                raise ValueError(f"{key}{part} is missing")
+        low = torch.stack([tensors[f"{key}{LOW}"] & 15, tensors[f"{key}{LOW}"] >> 4], dim=1)
+        low = low.flatten()[: value.numel()].view(value.shape)
+        values[key] = (16.0 * value + low) * _along_first(tensors[f"{key}{SCALE}"], value)
     return values
 
 
