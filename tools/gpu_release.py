@@ -41,6 +41,7 @@ from mtdeblur.training.config_file import find_config, read_config
 from mtdeblur.training.flat import FlatNetwork, FlatOptimiser
 from mtdeblur.training.launches import Feed, Iterations, train_batch
 from mtdeblur.training.network import build_approach, build_network
+from mtdeblur.weights.catalogue import find_weights
 from mtdeblur.weights.store import read_header, save_network
 
 PART = 8
@@ -90,7 +91,8 @@ def main() -> None:
 
 
 def continued(release: "Release", weights: Path) -> "Learner":
-    """A learner with the weights of an earlier run and batches that it has not seen."""
+    """A learner with the weights of an earlier run, by name or file, and batches that it has not seen."""
+    weights = find_weights(str(weights))
     release.overrides["network.weights"] = weights
     learner = release.learner(next(trial for trial in TRIALS if trial.muon))
     return learner._replace(batches=[int(read_header(weights).notes.get("batches", 0))])

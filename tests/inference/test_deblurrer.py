@@ -302,6 +302,9 @@ def test_bfloat16_differs_little_and_is_chosen_only_where_it_is_fast_and_safe(mo
     [
         ("x86_64", {"avx512_bf16": True, "amx_bf16": False}, True),
         ("AMD64", {"avx512_bf16": False, "amx_bf16": True}, True),
+        ("x86_64", {"avx512_bf16": True, "amx_bf16": False, "cpu_name": "Intel Xeon"}, False),
+        ("x86_64", {"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, True),
+        ("x86_64", {"avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
         ("x86_64", {"avx512_f": True}, False),
         ("aarch64", {"bf16": True}, False),
     ],

@@ -8,7 +8,7 @@ import typer
 
 from mtdeblur.cli.options import flag
 
-NETWORKS = ("mtrnn", "mtnaf-small", "maxim-gopro")
+NETWORKS = ("mtrnn-mixed", "mtnaf-small", "maxim-gopro")
 
 
 def picture_size(value: str) -> tuple[int, int]:

@@ -118,7 +118,10 @@ class _Recorder:
 
 
 def quantise(model: Any, samples: Iterable[list[NDArray[Any]]]) -> Any:
-    """A quantised copy of a converted step; the layers that read or write pictures are left as they are.
+    """A quantised copy of a converted step.
+
+    The layers that read or write pictures are left as they are, and so are those that read a concatenation:
+    its parts have one scale, and their ranges may differ by orders of magnitude.
 
     Args:
         model: an OpenVINO model of any size.
@@ -137,13 +140,17 @@ def quantise(model: Any, samples: Iterable[list[NDArray[Any]]]) -> Any:
             model,
             nncf.Dataset(samples),
             subset_size=number,
-            ignored_scope=nncf.IgnoredScope(names=sorted(_picture_layers(model)), validate=False),
+            ignored_scope=nncf.IgnoredScope(names=sorted(_left_out(model)), validate=False),
         )
 
 
-def _picture_layers(model: Any) -> set[str]:
-    """Names of the first costly layers behind the pictures and of the last ones before the estimate."""
-    found: set[str] = set()
+def _left_out(model: Any) -> set[str]:
+    """Names of the costly layers next to pictures, and of those that read a concatenation."""
+    found = {
+        node.get_friendly_name()
+        for node in model.get_ops()
+        if node.get_type_name() in _COSTLY and node.input_value(0).get_node().get_type_name() == "Concat"
+    }
 
     def walk(nodes: list[Any], following: Any) -> None:
         seen: set[str] = set()

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from mtdeblur.errors import require
+from mtdeblur.inference.devices import fast_bfloat16
 from mtdeblur.inference.engines import cache
 from mtdeblur.inference.engines.graphs import Graph, Kind, facts_of
 from mtdeblur.inference.memory import return_freed_memory
 from mtdeblur.networks.graph import StepGraph
 
 PRECISIONS = ("float32", "bfloat16", "int8")
-_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def runtime() -> Any:
@@ -51,6 +52,8 @@ class OpenVINO:
         self._threads = torch.get_num_threads()
         properties = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
         device = [self._core.get_property("CPU", name) for name in properties]
+        quick = "bf16" if fast_bfloat16(torch.device("cpu")) else "f32"  # of what int8 does not quantise
+        self._hint = _HINTS.get(precision, quick)
         self._facts = {"openvino": ov.__version__, "device": device, "precision": precision}
         self._models: dict[bool, Any] = {}
         self._known: dict[bool, Mapping[str, Any]] = {}
@@ -58,10 +61,11 @@ class OpenVINO:
     def compile(self, kind: Kind, height: int, width: int) -> Graph:
         """Compile a step for a picture's size, or take it from the disk."""
         facts = {**self._facts_of(kind), "size": [height, width], "threads": self._threads}
+        facts["hint"] = self._hint
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": self._threads,
-            "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+            "INFERENCE_PRECISION_HINT": self._hint,
         }
         compiled: Any = None
         if (blob := cache.read(facts)) is not None:
