@@ -25,7 +25,6 @@ import yaml
 from PIL import Image
 
 from mtdeblur.cli.app import app, main
-from mtdeblur.weights.catalogue import catalogue
 
 ROOT = Path(__file__).parents[2]
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
@@ -181,11 +180,6 @@ def names(pattern):
     return lambda block: re.search(pattern, block.text)
 
 
-def missing_weights(block):
-    files = re.findall(r"(\S+)\.safetensors", block.text)
-    return files and not set(files) & set(catalogue())
-
-
 def missing_module(block):
     modules = re.findall(r"^(?:from|import) (\w+)", block.text, re.M)
     return not all(importlib.util.find_spec(module) for module in modules)
@@ -209,10 +203,9 @@ REASONS = {
     "a list of all commands": names("mtdeblur networks"),
     "needs a data set that is not public domain": names(r"\b(GOPR\w+|DATASET\.\.\.|FRAMES|gopro=)"),
     "needs the code of this page": has_code,
-    "needs weights that are not shipped": missing_weights,
     "needs a package outside the extras": missing_package,
     "needs your own code": missing_module,
-    "takes minutes": names(r"tools/figures\.py|benchmarks/|reproduce table|6000x4000"),
+    "takes minutes": names(r"tools/figures\.py|benchmarks/|reproduce table|6000x4000|benchmark --network"),
 }
 
 
