@@ -1,6 +1,7 @@
 """Videos with a deblurrer that costs nothing: timestamps, other streams, tags, and resuming."""
 
 import json
+import os
 import shutil
 import subprocess
 from fractions import Fraction
@@ -206,6 +207,14 @@ def test_metadata_of_hdr_stay(encoder, option, codec, tmp_path, make_clip, fake,
     np.testing.assert_allclose([float(v) for v in new.light.luminance], [1e-4, 1000], atol=1 / (1 << 14))
     assert new.colours == old.colours == (1, 9, 16, 9)
     assert new.pixel_format == "yuv420p10le"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+def test_encoders_leave_the_priority_of_the_program_alone(tmp_path, make_clip, fake, log):
+    """SVT-AV1 makes the thread that opens it a real-time one, if it may."""
+    before = os.sched_getscheduler(0)
+    run(fake(), make_clip(tmp_path / "clip.mp4", size=(64, 64)), tmp_path / "sharp.mp4", log, codec="av1")
+    assert os.sched_getscheduler(0) == before
 
 
 def test_a_codec_that_cannot_hold_hdr_metadata_is_told(tmp_path, make_clip, fake, log):

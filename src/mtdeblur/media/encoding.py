@@ -3,7 +3,8 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from io import BytesIO
@@ -111,8 +112,26 @@ def open_encoder(clip: Clip, coding: Coding, container: str) -> "av.video.codecc
     configure(context, clip, coding)
     if av.ContainerFormat(container, "w").flags & _GLOBAL_HEADER:
         context.flags |= Flags.global_header
-    context.open()
+    with scheduling_kept():
+        context.open()
     return context
+
+
+@contextmanager
+def scheduling_kept() -> Generator[None]:
+    """Keep this thread's scheduling policy, which SVT-AV1 raises to real time in processes of root.
+
+    Threads that begin later inherit the policy: the program would stop all others on the machine.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # Windows, macOS
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def add_video(
@@ -140,7 +159,7 @@ def _try(clip: Clip, container: str, coding: Coding) -> None:
     from av.error import FFmpegError
 
     try:
-        with av.open(BytesIO(), "w", format=container) as output:
+        with scheduling_kept(), av.open(BytesIO(), "w", format=container) as output:
             add_video(output, clip, coding)
             output.start_encoding()
     except (FFmpegError, ValueError) as error:
