@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,6 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from mtdeblur.approaches import at_level_one
 from mtdeblur.data.feeding.pack import Pack
 from mtdeblur.data.feeding.validation import ValidationSet, validation_sets
 from mtdeblur.evaluation.runtime import matrix_product_peak, synchronise
@@ -34,8 +34,10 @@ from mtdeblur.metrics.quality import psnr
 from mtdeblur.networks.blocks import repeated_blocks
 from mtdeblur.networks.contract import members
 from mtdeblur.networks.mtrnn import MTRNN
-from mtdeblur.networks.unroll import unroll
+from mtdeblur.networks.unroll import Step, unroll
+from mtdeblur.training.algorithm import plan_of, stored
 from mtdeblur.training.batches import open_stream
+from mtdeblur.training.checkpoints import score
 from mtdeblur.training.config import TrainingConfig
 from mtdeblur.training.config_file import find_config, read_config
 from mtdeblur.training.flat import FlatNetwork, FlatOptimiser
@@ -85,7 +87,8 @@ def main() -> None:
         continued(release, given.weights) if given.weights else begun(release, given.trial, given.one_stage)
     )
     release.stage = "release-mtrnn"
-    release.train(best._replace(rate=LATER * best.rate), release.end - 5, final=0.005)
+    best.rate *= LATER
+    release.train(best, release.end - 5, final=0.005)
     release.save("mtrnn", best, 6)
     say("done")
 
@@ -95,7 +98,8 @@ def continued(release: "Release", weights: Path) -> "Learner":
     weights = find_weights(str(weights))
     release.overrides["network.weights"] = weights
     learner = release.learner(next(trial for trial in TRIALS if trial.muon))
-    return learner._replace(batches=[int(read_header(weights).notes.get("batches", 0))])
+    learner.batches = int(read_header(weights).notes.get("batches", 0))
+    return learner
 
 
 def begun(release: "Release", trial_seconds: float, share: float) -> "Learner":
@@ -108,10 +112,12 @@ def begun(release: "Release", trial_seconds: float, share: float) -> "Learner":
     release.train(best, time.monotonic() + share * left, final=0.2)
     release.save("mtrnn-one-stage", best, 1)
     fuse_anew(best)
-    return best._replace(started=best.steps[0])
+    best.started = best.steps
+    return best
 
 
-class Learner(NamedTuple):
+@dataclass
+class Learner:
     """A network in training.
 
     Attributes:
@@ -120,15 +126,15 @@ class Learner(NamedTuple):
         rate: highest learning rate.
         started: optimiser steps before this stage.
         batches: number of the next batch.
-        steps: optimiser steps made, one number.
+        steps: optimiser steps made.
     """
 
     trial: Trial
     iterations: Iterations
     rate: float
-    started: int
-    batches: list[int]
-    steps: list[int]
+    started: int = 0
+    batches: int = 0
+    steps: int = 0
 
 
 class Release:
@@ -179,7 +185,7 @@ class Release:
         flat = FlatNetwork(network, torch.bfloat16)
         optimiser = FlatOptimiser(flat, config.optimiser, muon=trial.muon)
         iterations = Iterations(flat, optimiser, (self.part, 3, config.data.patch, config.data.patch))
-        return Learner(trial, iterations, trial.rate, 0, [0], [0])
+        return Learner(trial, iterations, trial.rate)
 
     def check(self) -> None:
         """Exit unless batches and losses are sound; choose compiled blocks if they are faster."""
@@ -236,32 +242,28 @@ class Release:
         totals, distance = (torch.zeros(length, device=self.device) for length in (8, 1))
         seen = torch.zeros(8)
         following, gain = begun + every, -math.inf
-        first_steps = learner.steps[0]
-        for number in count(learner.batches[0]):
+        first_steps = learner.steps
+        for number in count(learner.batches):
             now = time.monotonic()
             if now >= min(until, following) or now >= until:
                 synchronise(self.device)
-                gain = self.report(
-                    learner, totals, seen, distance, learner.steps[0] - first_steps, now - begun
-                )
+                gain = self.report(learner, totals, seen, distance, learner.steps - first_steps, now - begun)
                 following = time.monotonic() + every
                 for total in (totals, distance, seen):
                     total.zero_()
                 if now >= until:
                     return gain
             done = 0.0 if hold else min(1.0, (now - begun) / (until - begun))
-            rise = min(1.0, (learner.steps[0] - learner.started + 1) / warmup)
+            rise = min(1.0, (learner.steps - learner.started + 1) / warmup)
             rate = learner.rate * rise * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
             learner.iterations.optimiser.rate.fill_(rate)
             batch = self.feed.take(number)
-            random = np.random.default_rng((config.seed, number, 19))
-            plan = approach.plan(batch.level, random.integers)
-            plan = at_level_one(plan) if batch.has_pairs else plan
-            learner.steps[0] += train_batch(learner.iterations, batch, plan, totals)
+            plan = plan_of(approach, config.seed, batch)
+            learner.steps += train_batch(learner.iterations, batch, plan, totals)
             distance += batch.distance
             seen[: len(plan)] += len(batch.blurred) / self.part
             self.feed.release(number)
-            learner.batches[0] = number + 1
+            learner.batches = number + 1
             self.feed.prepare(number + 1)
         raise AssertionError
 
@@ -278,8 +280,8 @@ class Release:
             "seconds": time.monotonic() - self.begun,
             "stage": self.stage,
             "optimiser": learner.trial.name,
-            "batches": learner.batches[0],
-            "steps": learner.steps[0],
+            "batches": learner.batches,
+            "steps": learner.steps,
             "rate": float(optimiser.rate),
             "norm": float(optimiser.norm),
             "blurred": before,
@@ -290,11 +292,10 @@ class Release:
         (self.output / "history.json").write_text(json.dumps(self.history, indent=1))
         shown = "; ".join(f"{name} {signed(row)}" for name, row in gains.items())
         self.say(
-            f"{learner.trial.name}, batch {learner.batches[0]}, {steps / max(seconds, 1e-9):.0f} steps/s, "
+            f"{learner.trial.name}, batch {learner.batches}, {steps / max(seconds, 1e-9):.0f} steps/s, "
             f"loss {' '.join(f'{loss:.2f}' for loss in losses)} of {before:.2f}; {shown}"
         )
-        means = [sum(row) / len(row) for row in zip(*gains.values(), strict=True)]
-        return max(means) if all(map(math.isfinite, losses)) else -math.inf
+        return score(gains, [Step()] * iterations)[0] if all(map(math.isfinite, losses)) else -math.inf
 
     @torch.no_grad()
     def validate(self, learner: Learner, iterations: int) -> Iterator[tuple[str, list[float]]]:
@@ -303,17 +304,18 @@ class Release:
         with computing_with(flat), torch.autocast(self.device.type, torch.bfloat16):
             for name, pairs in self.sets:
                 totals = np.zeros(iterations + 1)
-                for blurred, sharp in pairs[: 1 if self.device.type == "cpu" else None]:
+                shown = pairs[: 1 if self.device.type == "cpu" else None]
+                for blurred, sharp in shown:
                     images = [blurred, *unroll(members(flat.network), blurred, iterations)]
                     totals += [float(psnr(stored(image), stored(sharp))) for image in images]
-                means = totals / len(pairs)
+                means = totals / len(shown)
                 yield name, [float(value - means[0]) for value in means[1:]]
 
     def save(self, name: str, learner: Learner, iterations: int) -> None:
         """Write the averaged weights."""
         network: nn.Module = build_network(self.config)
         learner.iterations.flat.copy_to(network, learner.iterations.flat.average.cpu())
-        notes = {"batches": str(learner.batches[0]), "gains": json.dumps(self.history[-1]["gains"])}
+        notes = {"batches": str(learner.batches), "gains": json.dumps(self.history[-1]["gains"])}
         save_network(self.output / f"{name}.safetensors", network, notes=notes, iterations=iterations)
 
 
@@ -346,11 +348,6 @@ def fuse_anew(learner: Learner) -> None:
             weight[:, :half] += weight[:, half:]
             weight[:, half:] = 0
     flat.use(flat.values)
-
-
-def stored(image: Tensor) -> Tensor:
-    """(1, 3, H, W) in [0, 1] to uint8, as a picture is stored."""
-    return image.float().clamp(0, 1).mul(255).round().byte()
 
 
 def signed(gains: list[float]) -> str:

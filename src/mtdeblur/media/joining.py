@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mtdeblur.errors import UserError, one_line
 from mtdeblur.media.clip import Clip
-from mtdeblur.media.encoding import Coding, add_video
+from mtdeblur.media.encoding import Coding, add_video, scheduling_kept
 from mtdeblur.media.segments import decoding_times, first_time, read_segments
 from mtdeblur.media.video import address, open_video, refusals
 
@@ -88,7 +88,8 @@ def uncopyable(clip: Clip, container: str) -> dict[int, str]:
             try:
                 with av.open(BytesIO(), "w", format=container) as output:
                     copy = _add_copy(output, stream)
-                    output.start_encoding()
+                    with scheduling_kept():
+                        output.start_encoding()
                     for packet in samples.get(stream.index, ()):
                         packet.stream = copy
                         output.mux(packet)
@@ -140,7 +141,8 @@ def join(
                     )
                     for opened, wanted in ((again, True), (source, False))
                 )
-                output.start_encoding()
+                with scheduling_kept():
+                    output.start_encoding()
                 inputs = {copy.index: source.streams[number] for number, copy in copies.items()}
                 for packet in merge(texts, frames, others, key=_seconds):
                     _mux(output, packet, clip, inputs[packet.stream_index])

@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from mtdeblur.approaches import at_level_one
+from mtdeblur.approaches import Approach, Plan, at_level_one
 from mtdeblur.data.feeding.stream import LadderBatch
 from mtdeblur.data.feeding.validation import ValidationSet
 from mtdeblur.metrics.quality import psnr
@@ -133,9 +133,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
         phase, rate = self.schedule(batch.number)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        random = np.random.default_rng((self.config.seed, batch.number, 19))
-        plan = self.approach.plan(batch.level, lambda n: int(random.integers(n)), phase)
-        plan = at_level_one(plan) if batch.has_pairs else plan
+        plan = plan_of(self.approach, self.config.seed, batch, phase)
         estimate: Tensor = batch.blurred
         state: State = None
         losses: dict[int, Tensor] = {}
@@ -223,7 +221,7 @@ class IncrementalTemporalTraining(pl.LightningModule):
             estimates = unroll(self.members, blurred, self.steps)
             size, corners = blurred.shape[-2:], self.members[0].contract.corners
             images = [blurred, *(resize(estimate, *size, corners=corners) for estimate in estimates)]
-            totals += [float(psnr(_stored(image), _stored(sharp))) for image in images]
+            totals += [float(psnr(stored(image), stored(sharp))) for image in images]
             if number == 0:
                 self._log_images(validation_set.name, images)
         means = [float(total) / len(validation_set.pairs) for total in totals]
@@ -270,6 +268,24 @@ def as_training(module: pl.LightningModule) -> IncrementalTemporalTraining:
     return module
 
 
+class Numbered(Protocol):
+    """What a batch's plan depends on, see `LadderBatch`."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+    @property
+    def level(self) -> int: ...  # noqa: D102
+    @property
+    def has_pairs(self) -> bool: ...  # noqa: D102
+
+
+def plan_of(approach: Approach, seed: int, batch: Numbered, phase: int = 0) -> Plan:
+    """The goals of a batch; pairs have no levels between, so all their goals are TL1."""
+    random = np.random.default_rng((seed, batch.number, 19))
+    plan = approach.plan(batch.level, lambda n: int(random.integers(n)), phase)
+    return at_level_one(plan) if batch.has_pairs else plan
+
+
 def detach(estimate: Tensor, state: State) -> tuple[Tensor, State]:
     """Cut the graph between two iterations: each is trained independently (Section 4.1)."""
     return estimate.detach(), same_state(state, (part.detach() for part in state or ()))
@@ -299,6 +315,6 @@ def rebuilding(settings: OptimiserConfig) -> int:
     return round(1 / (1 - settings.betas[1]))
 
 
-def _stored(image: Tensor) -> Tensor:
+def stored(image: Tensor) -> Tensor:
     """(1, 3, H, W) in [0, 1] to uint8, as a picture is stored."""
     return image.float().clamp(0, 1).mul(255).round().byte()
