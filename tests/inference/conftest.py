@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtdeblur.media.encoding import scheduling_kept
+
 CHAPTERS = [("Beginning", 0, 400), ("End", 400, 1000)]  # in milliseconds
 LINES = [(100, 300, "Hello"), (500, 400, "World")]  # begin and duration in milliseconds
 
@@ -65,7 +67,8 @@ def write_clip(
             {"id": n, "start": start, "end": end, "time_base": Fraction(1, 1000), "metadata": {"title": name}}
             for n, (name, start, end) in enumerate(CHAPTERS)
         ])  # fmt: skip
-        output.start_encoding()
+        with scheduling_kept():
+            output.start_encoding()
         encoded = []
         for number, pts in enumerate(times):
             frame = av.VideoFrame.from_ndarray(scene(number, *size), format="rgb48le")
